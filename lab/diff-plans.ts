@@ -47,8 +47,10 @@ export async function diffPlans(
   for (const plan of plans) makeSchedule(dims, plan, target);
   const kernelOf = (plan: FusionPlan) => {
     const same = changed(plan, { name: label, file: null });
-    const isOfPrompts = plan.scheme.kind === 'tiles';
-    return generate({ dims, target, ...(isOfPrompts ? { plan: beside, promptPlan: same } : { plan: same }) });
+    if (plan.scheme.kind !== 'tiles') return generate({ dims, target, plan: same });
+    // Both compute the same functions.
+    const decodes = beside.with(beside.name, {}, {}, { ops: plan.functions });
+    return generate({ dims, target, plan: decodes, promptPlan: same });
   };
   const [a, b] = [await kernelOf(first), await kernelOf(second)];
   const [ofA, ofB] = [comparedOf(a), comparedOf(b)];

@@ -13,6 +13,7 @@ import { weightsName } from '../model/weights.ts';
 import type { FusionPlan } from '../plan/plan.ts';
 import { platformOf } from '../schedule/target.ts';
 import { type Schedule, schemeOf } from '../schemes/index.ts';
+import { otherFunction } from '../schemes/together.ts';
 import { settleWeights } from '../settle-weights.ts';
 import { opsOf } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
@@ -63,7 +64,8 @@ export interface Lowered {
   readonly plan: FusionPlan;
 }
 
-/** The sources of one library: of what decodes, and of what takes in prompts where that has kernels of its own. Same schedules, same bytes. */
+/** The sources of one library: of what decodes, and of what takes in prompts where that has kernels of its own. Same schedules, same bytes.
+ *  @throws OnelaunchError usage for two that compute different functions */
 export async function emitSources(decoding: Lowered, prompts: Lowered | null): Promise<Sources> {
   const { dims, target } = decoding.schedule;
   const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
@@ -72,6 +74,8 @@ export async function emitSources(decoding: Lowered, prompts: Lowered | null): P
   const cache = dims.cache ? ` --cache ${dims.cache}` : '';
   const command = `gen --model ${dims.name}${weights}${cache} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
+  if (prompts && ofPrompts && brought(made) !== brought(ofPrompts))
+    throw otherFunction(decoding.plan, prompts.plan, Object.keys(decoding.plan.ops));
   const without = ({ schedule, ops }: Printed): Printed => ({ schedule: unlabelled(schedule), ops });
   const plain = filesOf(without(made), ofPrompts && without(ofPrompts), '', '');
   const hash = identityOf(plain, made.schedule);
@@ -97,6 +101,12 @@ async function printed({ schedule, plan }: Lowered): Promise<Printed> {
   const { text: ops, functions } = await opsOf(plan);
   return { schedule: { ...schedule, functions }, ops };
 }
+
+/** The functions that a plan brings, as a text: the same for the same ones. */
+const brought = ({ ops, schedule: { functions = {} } }: Printed): string =>
+  Object.keys(functions).length === 0
+    ? ''
+    : JSON.stringify([ops.toSorted(), Object.entries(functions).toSorted()]);
 
 function filesOf(made: Printed, prompts: Printed | null, command: string, hash: string) {
   const { schedule } = made;

@@ -24,9 +24,27 @@ export function checkTogether(
       `give it as --plan ${promptPlan.file ?? promptPlan.name}, and for prompts one that ends in tiles(...), such as prefill`,
     );
   }
+  const differing = [...ofPlan(plan), ...ofPlan(promptPlan)].filter(
+    (op) => plan && !(op in plan.ops && op in promptPlan.ops),
+  );
+  if (plan && differing.length > 0) throw otherFunction(plan, promptPlan, differing);
   if (!plan || !target || !platformOf(target).streams || schemeFor(plan, target).name === 'stream') return;
   throw refused(
     `plan ${promptPlan.name} reads the weights of a stream, and ${plan.name} has ${plan.scheme.kind}`,
     'give it beside --plan stream',
   );
 }
+
+const ofPlan = (plan: FusionPlan | undefined): readonly string[] => Object.keys(plan?.ops ?? {});
+
+/** Of a prompt and of the tokens behind it the same is to be computed. */
+export const otherFunction = (
+  plan: Pick<FusionPlan, 'name'>,
+  promptPlan: Pick<FusionPlan, 'name'>,
+  ops: readonly string[],
+): OnelaunchError =>
+  new OnelaunchError(
+    'usage',
+    `plan ${promptPlan.name} computes ${ops.join(', ')} of a prompt otherwise than ${plan.name} of the tokens behind it`,
+    { hint: 'give both plans the same ops, imported from one file' },
+  );

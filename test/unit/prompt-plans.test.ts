@@ -1,8 +1,8 @@
 // Plans for prompts as users ask for them: what is refused, what is chosen beside them, and what a library and a report say of them.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { currentHash, type Report } from '../../cli/report-file.ts';
 import { run } from '../../cli/run.ts';
@@ -203,6 +203,44 @@ describe('gen simulate', () => {
   test('runs one plan', async () => {
     const { code, err } = await gen('simulate', ...asked, '--plan', 'stream', '--prompt-plan', 'prefill');
     expect([code, err]).toEqual([2, expect.stringContaining('one is simulated')]);
+  });
+});
+
+describe('ops of its own', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'prompt-ops-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  /** A shipped plan whose gate is this one. */
+  const gated = (base: string, gate: string) => {
+    const file = join(folder, `${base}-${gate.replaceAll(/\W/g, '')}.ts`);
+    const text = `import { type f32, pointwise } from 'onelaunch/codegen';
+import { resolvePlan, resolvePromptPlan } from 'onelaunch/configs';
+const gated = pointwise((gate: f32, up: f32) => ${gate} * up);
+const base = await ${base === 'prefill' ? 'resolvePromptPlan' : 'resolvePlan'}('${base}');
+export default base.with('${base}-gated', {}, {}, { ops: { swiglu: gated } });
+`;
+    writeFileSync(file, text);
+    return file;
+  };
+  const relu = 'Math.max(gate, 0)';
+
+  test.each([
+    ['the shipped one', () => gated('stream', relu), () => 'prefill'],
+    ['that of none', () => 'stream', () => gated('prefill', relu)],
+    ['another function', () => gated('stream', relu), () => gated('prefill', 'Math.min(gate, 0)')],
+  ])('are those of the plan beside it: %s is refused', async (_, plan, promptPlan) => {
+    const { code, err } = await gen('explain', ...asked, '--plan', plan(), '--prompt-plan', promptPlan());
+    expect([code, err]).toEqual([
+      2,
+      expect.stringMatching(/^error: plan \S+ computes swiglu of a prompt otherwise than \S+ of/m),
+    ]);
+  });
+
+  test('are printed for both where they are the same, and compared beside a plan that has them', async () => {
+    const kernel = await kernelOf(gated('prefill', relu), gated('stream', relu));
+    for (const file of ['kernel.cu', 'prompt.cu'])
+      expect(kernel.sources[file]).toContain('ops::plan::gated(');
+    const { out } = await gen('diff', 'prefill', gated('prefill', relu), ...asked);
+    expect(out).toMatch(/^\+.*ops::plan::gated\(/m);
   });
 });
 
