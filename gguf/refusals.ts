@@ -3,7 +3,7 @@ import { ModelNotSupportedError, OnelaunchError } from '../errors.ts';
 
 /** Of a model that no kernel computes, whatever its file. */
 export const otherModel =
-  'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, Phi-3, SmolLM2 or SmolLM3 model.';
+  'Use a dense Qwen3, Qwen2, Qwen2.5, Llama, Mistral, Phi-3, Phi-4, Granite 3, SmolLM2 or SmolLM3 model.';
 
 const copyAgain = "Copy the file from the model's own repository again.";
 

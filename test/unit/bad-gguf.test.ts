@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { familyFacts } from '../../codegen/model/families.ts';
 import { OnelaunchError } from '../../errors.ts';
 import { readGguf } from '../../gguf/header.ts';
 import { preflight } from '../../preflight.ts';
@@ -269,6 +270,9 @@ test('another family is told from a file that is damaged', async () => {
   expect(await refusal()).toMatchObject({
     ...{ name: 'ModelNotSupportedError', modelType: 'gemma3', setting: 'general.architecture' },
   });
+  const { hint } = await refusal();
+  for (const { architecture } of Object.values(familyFacts))
+    expect(hint?.replaceAll('-', '')).toContain(architecture);
   writeFileSync(path, whole.subarray(0, 100));
   expect((await refusal()).name).toBe('OnelaunchError');
 });
