@@ -79,7 +79,8 @@ export function modeOf({
 /** Refuses a file for the winner that could not be written, or that somebody wrote by hand. @throws OnelaunchError usage */
 export function checkOut(path: string | undefined, mark: string): void {
   if (path === undefined) return;
-  if (!/\.[mc]?[jt]s$/.test(path)) {
+  // It is written as a module.
+  if (!/\.m?[jt]s$/.test(path)) {
     throw new OnelaunchError('usage', `--out is '${path}', must be a .ts or .js file`, {
       hint: 'for example: --out best.ts',
     });

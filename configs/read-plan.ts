@@ -106,10 +106,12 @@ function decoded(path: string): string {
 }
 
 /** What a plan file lacks, or that it is a program of its own. */
-function readHint(error: unknown, reason: string): string {
+function readHint(error: unknown, reason: string, file: string): string {
   const words = "import { plan, stage } from 'onelaunch/codegen'";
   const isOfPackage = /'onelaunch(\/[^']*)?'/.test(reason);
   const isRequire = (error as NodeJS.ErrnoException | null)?.code === 'MODULE_NOT_FOUND';
+  if (/\.c[jt]s$/.test(file))
+    return `write it as a module, without require: ${words}, in a file called ${basename(file).slice(0, -3)}ts or .mjs`;
   if (isRequire && isOfPackage) return `write it as a module, without require: ${words}`;
   const isOfWords = error instanceof ReferenceError || isOfPackage;
   return isOfWords ? `start it with: ${words}` : 'a plan file is run as it stands: see what it does there';
@@ -125,7 +127,7 @@ function failureOf(error: unknown, { file, name }: PlanFile, what: string): unkn
   const place = unparsed === undefined ? placeIn(file, error) : null;
   const reason = `${unparsed ?? lines[0]!}${place ? ` (${place})` : ''}`;
   return new OnelaunchError('usage', `${what} ${name}: ${reason}`, {
-    hint: readHint(error, reason),
+    hint: readHint(error, reason, file),
     cause: error,
   });
 }

@@ -91,6 +91,11 @@ const cases: readonly Refused[] = [
     '--out best.ts',
   ],
   [
+    [...explore, '--out', 'best.cjs'],
+    "error: --out is 'best.cjs', must be a .ts or .js file",
+    '--out best.ts',
+  ],
+  [
     [...explore, '--out', at('mine.ts')],
     `error: --out is '${at('mine.ts')}', which is there already`,
     'another name',

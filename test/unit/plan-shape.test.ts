@@ -320,6 +320,12 @@ test.each([
     'required.cjs',
     /^write it as a module, without require/,
   ],
+  [
+    "import { plan } from 'onelaunch/codegen';",
+    'imported.cjs',
+    /^write it as a module.* in a file called .*\.ts or \.mjs$/,
+  ],
+  ['export default await 1;', 'awaits.cts', /^write it as a module.* in a file called .*\.ts or \.mjs$/],
   ["import 'onelaunch/codgen';", 'misspelt.ts', /^start it with: import/],
   ['export default owned({});', 'unknown.ts', /^start it with: import/],
   ['throw "mine";', 'thrown.ts', /^a plan file is run/],
