@@ -17,6 +17,7 @@ import { otherFunction } from '../schemes/together.ts';
 import { settleWeights } from '../settle-weights.ts';
 import { opsOf } from './ops-text.ts';
 import { readTemplate, render } from './render.ts';
+import { shellWord } from './shell-word.ts';
 import { type Origin, slotsView } from './view.ts';
 
 export interface Sources {
@@ -68,11 +69,11 @@ export interface Lowered {
  *  @throws OnelaunchError usage for two that compute different functions */
 export async function emitSources(decoding: Lowered, prompts: Lowered | null): Promise<Sources> {
   const { dims, target } = decoding.schedule;
-  const nameOf = ({ plan }: Lowered) => plan.file ?? plan.name;
+  const nameOf = ({ plan }: Lowered) => shellWord(plan.file ?? plan.name);
   const more = prompts ? ` --prompt-plan ${nameOf(prompts)}` : '';
   const weights = flagOf(dims);
   const cache = dims.cache ? ` --cache ${dims.cache}` : '';
-  const command = `gen --model ${dims.name}${weights}${cache} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
+  const command = `gen --model ${shellWord(dims.name)}${weights}${cache} --target ${target.name} --plan ${nameOf(decoding)}${more}`;
   const [made, ofPrompts] = [await printed(decoding), prompts && (await printed(prompts))];
   if (prompts && ofPrompts && brought(made) !== brought(ofPrompts))
     throw otherFunction(decoding.plan, prompts.plan, Object.keys(decoding.plan.ops));

@@ -1,6 +1,7 @@
 // A plan file is remembered by its path, found from anywhere, and its library is built once whatever it is called.
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { currentHash } from '../../cli/report-file.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -86,6 +87,20 @@ describe('the path of a plan file', () => {
     expect(cooperative.file).toBeNull();
     expect(cooperative.with('mine', {}).file).toBeNull();
   });
+
+  test.each(["a b/it's $mine.ts", "a\nb'/mine.ts", 'plain-1.0/mine.ts'])(
+    'is a word of the command in the header, whatever its path: %j',
+    async (name) => {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      const file = writePlan(folder, 'mine', { file: name });
+      const { sources } = await generate({ dims, target, plan: await resolvePlan(file) });
+      const [first, second] = sources['kernel.cpp']!.split('\n');
+      expect(second).toBe('//');
+      const [, command] = /`(.*)`\. Do not edit\.$/.exec(first!)!;
+      const said = spawnSync('bash', ['-c', `printf '%s\\0' ${command}`], { encoding: 'utf8' }).stdout;
+      expect(said.split('\0').slice(-3)).toEqual(['--plan', fromHere(file), '']);
+    },
+  );
 
   test('makes the figures of a report those of known sources', async () => {
     const file = writePlan(folder, 'reported');
