@@ -1,6 +1,7 @@
 // An experiment from its variants to its last round: built, verified, timed; what is in the journal already is not done again.
 import { availableParallelism } from 'node:os';
 import { OnelaunchError } from '../errors.ts';
+import { weightsIdentity } from '../runtime/weights/weights-identity.ts';
 import { buildAll, triedAgain } from './build-all.ts';
 import { type ContestInput, enter, timeGroup } from './contest.ts';
 import type { Contestant } from './contestant.ts';
@@ -42,11 +43,14 @@ export async function explore(
   const gpu = input.checked.target.kind === 'cuda' ? (input.device ?? 0) : null;
   /** A machine that only builds may have no GPU. */
   const machine = () => machineState(input.mode === 'build' ? null : gpu);
+  const weights = weightsOf(input);
   const begin = (device: string | null) =>
     journal.append({
       ...{ kind: 'run', date: new Date().toISOString(), device, cpu: cpuName(), machine: { ...machine() } },
+      ...(weights !== null && { weights }),
     });
   refuseStrangers(candidates, journal);
+  refuseOtherWeights(journal, weights);
   const known = new Set(journal.records.flatMap((one) => (one.kind === 'variant' ? [one.id] : [])));
   begin(null);
   for (const { record } of candidates) if (!known.has(record.id)) journal.append(record);
@@ -180,6 +184,22 @@ function refuseStrangers(candidates: readonly Candidate[], journal: Journal): vo
   const text = `${journal.path} has ${stranger.label} as the kernel ${stranger.id}, which no variant is today`;
   throw new OnelaunchError('usage', text, {
     hint: 'the generator or the target is another than it was: give another --journal',
+  });
+}
+
+/** What tells a checkpoint from another of its name; null for random weights, and where nothing is verified or timed. */
+function weightsOf({ mode, randomWeights, checked: { files } }: ExploreInput): string | null {
+  if (mode === 'build' || randomWeights || !files.tensors) return null;
+  return weightsIdentity(files.tensors).slice(0, 12);
+}
+
+/** @throws OnelaunchError usage where variants were verified with another checkpoint: of this one nothing is known, and its tokens are others */
+function refuseOtherWeights(journal: Journal, weights: string | null): void {
+  const isOther = (one: JournalRecord) =>
+    one.kind === 'run' && one.weights !== undefined && one.weights !== weights;
+  if (weights === null || !journal.records.some(isOther)) return;
+  throw new OnelaunchError('usage', `${journal.path} is of other weights than the model has`, {
+    hint: 'a finetuned model of the same name is another one: give another --journal',
   });
 }
 

@@ -75,6 +75,8 @@ const runSchema = z.strictObject({
   device: z.string().nullable(),
   cpu: z.string(),
   machine,
+  /** Of the checkpoint that variants are verified and timed with, twelve digits of its hash; not there for random weights, and where neither is done. */
+  weights: id.optional(),
 });
 
 export type RunRecord = z.infer<typeof runSchema>;

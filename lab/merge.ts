@@ -37,6 +37,14 @@ export function merged(paths: readonly string[]): {
       hint: 'only what was timed on one kind of device can be ranked',
     });
   }
+  const weights = journals.flatMap(({ path, records }) =>
+    records.flatMap((one) => (one.kind === 'run' && one.weights ? [{ path, weights: one.weights }] : [])),
+  );
+  const another = weights.find((one) => one.weights !== weights[0]!.weights);
+  if (another) {
+    const text = `${another.path} is of other weights than ${weights[0]!.path}`;
+    throw new OnelaunchError('usage', text, { hint: 'merge shards of one gen explore' });
+  }
   refuseTwice(journals);
   const shard = shardOf(journals);
   const known = new Set<string>();

@@ -5,10 +5,14 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run as cli } from '../../cli/run.ts';
+import cooperative from '../../configs/plans/cooperative.ts';
+import { explore } from '../../lab/explore.ts';
 import { openJournal, readJournal, writeJournal } from '../../lab/journal.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { isOfShard, merged } from '../../lab/merge.ts';
-import { header, run, timed, variant } from '../support/fake-journal.ts';
+import { readTensors } from '../../runtime/weights/safetensors.ts';
+import { weightsIdentity } from '../../runtime/weights/weights-identity.ts';
+import { header, idOf, run, timed, variant } from '../support/fake-journal.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-journal-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -241,5 +245,47 @@ describe('shards', () => {
     await writeJournal(c, header, [run('another device')]);
     expect(() => merged([a, b])).toThrow(`${b} is of another experiment than ${a}: its tokens is 9, not 64`);
     expect(() => merged([a, c])).toThrow(`${c} was timed on another device, and ${a} on a device`);
+  });
+
+  it('of another checkpoint are refused', async () => {
+    const [a, b, c] = [fresh(), fresh(), fresh()];
+    await writeJournal(a, { ...header, shard: '1/3' }, [{ ...run(), weights: idOf(1) } as JournalRecord]);
+    await writeJournal(b, { ...header, shard: '2/3' }, [run(null)]);
+    await writeJournal(c, { ...header, shard: '3/3' }, [{ ...run(), weights: idOf(2) } as JournalRecord]);
+    expect(merged([a, b]).header.shard).toBe('1,2/3');
+    expect(() => merged([a, b, c])).toThrow(`${c} is of other weights than ${a}`);
+  });
+});
+
+describe('a journal that is gone on from', () => {
+  const tensors = readTensors(join(import.meta.dirname, '../fixtures/qwen3-micro'));
+  const weights = weightsIdentity(tensors).slice(0, 12);
+  /** What is appended first. */
+  const first = (records: readonly JournalRecord[], more: object = {}) =>
+    new Promise((appended, failed) => {
+      const append = (record: JournalRecord) => {
+        appended(record);
+        throw new Error('enough');
+      };
+      const input = { mode: 'all', randomWeights: false, budget: null, ...more };
+      const checked = { target: { kind: 'cpu' }, files: { tensors } };
+      const strategy = { strategy: 'grid', rounds: 1, together: 2, final: false } as const;
+      const candidates = [{ record: variant(0), plan: cooperative }];
+      const journal = { path: 'a.jsonl', records, append, close: () => {} };
+      explore({ candidates, strategy }, journal, { ...input, checked } as never).catch(failed);
+    });
+  const begun = (of: string) => ({ ...run(null), weights: of }) as JournalRecord;
+
+  it('has the checkpoint of each run, and goes on with no other', async () => {
+    expect(await first([])).toMatchObject({ kind: 'run', weights });
+    expect(await first([begun(weights), run()])).toMatchObject({ weights });
+    await expect(first([begun(weights), begun(idOf(1))])).rejects.toThrow(
+      'a.jsonl is of other weights than the model has',
+    );
+  });
+
+  it('has none where nothing is timed, or weights are random', async () => {
+    for (const more of [{ mode: 'build' }, { randomWeights: true }])
+      expect(await first([begun(idOf(1))], more)).not.toHaveProperty('weights');
   });
 });
