@@ -126,7 +126,13 @@ export function addCalibrate(program: Program, start: Start): void {
           onRecord: keep,
           onLine: progress.log,
           onProgress: progress.update,
-        }).finally(progress.end);
+        })
+          .finally(progress.end)
+          .catch((error: unknown) => {
+            if (ui.io.signal.aborted && existsSync(recorded))
+              ui.note(`what was measured is in ${recorded}: the same command goes on from there`);
+            throw error;
+          });
         ui.note(`${recorded}: what was measured, for --refit`);
         return write(record, recorded);
       }),

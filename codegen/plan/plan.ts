@@ -213,6 +213,7 @@ export type OpFunctions = Readonly<Partial<Record<PointwiseOpName, PointwiseFunc
 export interface PlanOptions {
   /**
    * Pointwise ops that compute something else in this plan: the generated code and the reference of `gen verify` both take it from here.
+   * A plan for prompts beside it has the same.
    *     const geglu = pointwise((gate: f32, up: f32) => gelu(gate) * up);
    *     export default plan('geglu', stages, stream(), { ops: { swiglu: geglu } });
    */

@@ -70,6 +70,19 @@ test('a kill leaves what was measured, and the same command goes on from there',
   );
 });
 
+test('Ctrl-C says where what was measured is', async () => {
+  const stop = new AbortController();
+  const { io, written } = memoryIo({ signal: stop.signal });
+  const err = (text: string) => {
+    io.err(text);
+    if (text.includes('goes on from')) stop.abort(new DOMException('interrupted', 'AbortError'));
+  };
+  expect(await run([...args, '--runs', '2', '--positions', '2', '--out', out], { ...io, err })).toBe(130);
+  expect(written.err).toContain(
+    `what was measured is in ${points}: the same command goes on from there\ninterrupted\n`,
+  );
+});
+
 test('kernels of a CPU take turns, a reply at each position in a turn', async () => {
   const plans = ['cooperative', 'unfused'];
   const kernels = await Promise.all(plans.map((plan) => buildKernel({ model, target: 'cpu', plan })));
