@@ -129,7 +129,7 @@ export async function load(...asked: readonly unknown[]): Promise<LanguageModel>
     return await loadChecked(asked);
   } catch (error) {
     const [{ ofPermissions }, { ofAllocation }] = await Promise.all([
-      import('./permissions.ts'),
+      import('./files/permissions.ts'),
       import('./errors.ts'),
     ]);
     throw ofPermissions(ofAllocation(error));

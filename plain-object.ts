@@ -1,6 +1,6 @@
 // The objects that options are: zod reads a Map, a Date and other instances of classes as objects without keys.
 import { z } from 'zod';
-import { isPlain } from './json-text.ts';
+import { isPlain } from './files/json-text.ts';
 
 const noInstance = z.custom<object>(
   (value) => typeof value !== 'object' || value === null || Array.isArray(value) || isPlain(value),

@@ -2,7 +2,7 @@
 import { closeSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
-import { whyUnwritten } from '../write-failure.ts';
+import { whyUnwritten } from '../files/write-failure.ts';
 
 type Flagged = readonly [flag: string, file: string | undefined];
 

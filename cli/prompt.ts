@@ -2,7 +2,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { OnelaunchError } from '../errors.ts';
-import { decoded } from '../plain-file.ts';
+import { decoded } from '../files/plain-file.ts';
 import { givenTwice, needModel } from './flags.ts';
 import type { Ui } from './ui.ts';
 

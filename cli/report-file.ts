@@ -2,13 +2,13 @@
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { makeFolder } from '../codegen/build/make-folder.ts';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import type { Kernel, ModelDims } from '../codegen/index.ts';
 import { unlisted } from '../configs/resolve.ts';
 import { OnelaunchError } from '../errors.ts';
+import { makeFolder } from '../files/make-folder.ts';
+import { whyUnwritten } from '../files/write-failure.ts';
 import { writeText } from '../lab/write-text.ts';
-import { whyUnwritten } from '../write-failure.ts';
 
 const section = z.looseObject({
   /** Of the sources that were measured. */

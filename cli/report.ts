@@ -5,7 +5,7 @@ import { OnelaunchError } from '../errors.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { needApart, needWritable } from './output-file.ts';
-import type { Start } from './ui.ts';
+import { counted, type Start } from './ui.ts';
 
 export function addReport(program: Program, start: Start): void {
   outputCommand(program, 'report')
@@ -53,7 +53,7 @@ export function addReport(program: Program, start: Start): void {
           });
         } else ui.data(out);
         ui.note(
-          `${counts.kernels} kernels, ${counts.experiments} experiments, ${counts.peers} comparisons with other systems`,
+          `${counted(counts.kernels, 'kernel')}, ${counted(counts.experiments, 'experiment')}, ${counted(counts.peers, 'comparison')} with other systems`,
         );
         if (input.others.length > 0)
           ui.note(`left out, neither a journal nor figures: ${input.others.join(', ')}`);

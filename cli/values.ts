@@ -1,8 +1,8 @@
 // How the values of flags and of /set are read, by functions that do not know what a value is called where it is typed.
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { OnelaunchError } from '../errors.ts';
-import { isPlain } from '../json-text.ts';
-import { readPlainText } from '../plain-file.ts';
+import { isPlain } from '../files/json-text.ts';
+import { readPlainText } from '../files/plain-file.ts';
 import type { Grammar } from '../runtime/grammar/grammars.ts';
 import type { JsonSchema } from '../runtime/grammar/json-grammar.ts';
 import { readJson } from '../runtime/json-file.ts';

@@ -1,6 +1,6 @@
 // What callers without types give the generator: what is no model, plan, target, schedule or kernel is refused by name, before a pass trips over it.
 import { OnelaunchError } from '../errors.ts';
-import { isPlain } from '../json-text.ts';
+import { isPlain } from '../files/json-text.ts';
 import { checkDims } from './model/check-dims.ts';
 import type { ModelDims } from './model/dims.ts';
 import { mostOf } from './model/dims-problems.ts';

@@ -4,8 +4,8 @@ import { basename, join } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError } from '../errors.ts';
-import { temporaryHints } from '../temporary-folder.ts';
-import { writeError } from '../write-failure.ts';
+import { temporaryHints } from '../files/temporary-folder.ts';
+import { writeError } from '../files/write-failure.ts';
 import { heldExit, importPlan } from './import-plan.ts';
 
 interface PlanFile {

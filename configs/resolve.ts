@@ -11,7 +11,7 @@ import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
-import { kindOf } from '../plain-file.ts';
+import { kindOf } from '../files/plain-file.ts';
 import { checkName } from './check-name.ts';
 import cooperative from './plans/cooperative.ts';
 import prefill, { variants as prefillVariants } from './plans/prefill.ts';

@@ -7,7 +7,7 @@ import { platforms, runsKernels } from '../codegen/schedule/platform.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { costTermNames } from '../codegen/schedule/terms.ts';
 import { OnelaunchError } from '../errors.ts';
-import { readPlainFile } from '../plain-file.ts';
+import { readPlainFile } from '../files/plain-file.ts';
 
 const hint = 'gen calibrate writes such a file';
 const count = z.int().nonnegative();

@@ -2,7 +2,7 @@
 // Source: docs/gguf.md of ggml, versions 2 and 3.
 import { isUtf8 } from 'node:buffer';
 import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
-import { copyFromRepository, openPlainFile } from '../plain-file.ts';
+import { copyFromRepository, openPlainFile } from '../files/plain-file.ts';
 import { type Cursor, openCursor } from './cursor.ts';
 import { broken, shown } from './refusals.ts';
 import { type TensorType, tensorTypes, typeName } from './tensor-types.ts';

@@ -1,6 +1,6 @@
 // What can go wrong between this machine and the Hub, in words of the user: one line, a hint, an exit code.
 import { OnelaunchError } from '../errors.ts';
-import { isOfFiles, writeError } from '../write-failure.ts';
+import { isOfFiles, writeError } from '../files/write-failure.ts';
 import type { HubSettings } from './settings.ts';
 
 /** A failure that may pass by itself: worth another attempt, and what to say when no more are made. */

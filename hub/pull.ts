@@ -2,7 +2,7 @@
 import { statfsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
-import { tryLock } from '../file-lock.ts';
+import { tryLock } from '../files/file-lock.ts';
 import { download } from './download.ts';
 import { type Asked, noHub, notWritten } from './failures.ts';
 import { isHubId } from './id.ts';

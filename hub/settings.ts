@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { OnelaunchError } from '../errors.ts';
-import { home } from '../home.ts';
+import { home } from '../files/home.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 

@@ -1,7 +1,7 @@
 // Where the files of a model are put: in the Hub cache, as links to blobs that are named by their hash, or plainly in a folder.
 import { renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
-import { makeFolder } from '../codegen/build/make-folder.ts';
+import { makeFolder } from '../files/make-folder.ts';
 import { isWhole } from './download.ts';
 import { folderOf } from './id.ts';
 import type { Repo, RepoFile } from './repo.ts';

@@ -1,10 +1,10 @@
 // A journal on disk: lines that are appended and synced one by one, so that whoever is killed loses at most the line it was writing.
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { tryLock } from '../file-lock.ts';
-import { readPlainFile } from '../plain-file.ts';
-import { writeWhole } from '../whole-file.ts';
-import { whyUnwritten } from '../write-failure.ts';
+import { tryLock } from '../files/file-lock.ts';
+import { readPlainFile } from '../files/plain-file.ts';
+import { writeWhole } from '../files/whole-file.ts';
+import { whyUnwritten } from '../files/write-failure.ts';
 import { type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
 
 export interface JournalText {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { readPlainText } from '../plain-file.ts';
+import { readPlainText } from '../files/plain-file.ts';
 import type { ChatTemplate } from '../runtime/chat/chat-template.ts';
 import { checkShape, readJson } from '../runtime/json-file.ts';
 import type { Tokenizer } from '../runtime/tokenizer/tokenizer.ts';

@@ -17,9 +17,10 @@ import {
 } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { makeFolder } from '../codegen/build/make-folder.ts';
 import { readModel } from '../codegen/model/read-config.ts';
 import { gather, OnelaunchError } from '../errors.ts';
+import { makeFolder } from '../files/make-folder.ts';
+import { writeError } from '../files/write-failure.ts';
 import { single, smallFilesIn } from '../hub/weights.ts';
 import { unfitTensors } from '../preflight.ts';
 import { quantisationSaid } from '../quantised/config.ts';
@@ -45,7 +46,6 @@ import {
   safetensorsHeader,
   type TensorEntry,
 } from '../runtime/weights/safetensors.ts';
-import { writeError } from '../write-failure.ts';
 import { breathe } from './breathe.ts';
 import { calibrateMatrices, type Matrix } from './calibrate-matrices.ts';
 import { readTexts } from './quality-text.ts';

@@ -1,7 +1,7 @@
 // A file that somebody asked for: written whole, or left as it was with an error that says why.
 import { OnelaunchError } from '../errors.ts';
-import { writeWhole } from '../whole-file.ts';
-import { whyUnwritten } from '../write-failure.ts';
+import { writeWhole } from '../files/whole-file.ts';
+import { whyUnwritten } from '../files/write-failure.ts';
 
 /** @throws OnelaunchError environment where it cannot be written */
 export function writeText(path: string, text: string): void {

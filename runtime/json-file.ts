@@ -1,8 +1,8 @@
 // The JSON files of a model directory, read and checked for their shape.
 import type { z } from 'zod';
 import { OnelaunchError } from '../errors.ts';
-import { parseJson } from '../json-text.ts';
-import { copyFromRepository, readPlainFile } from '../plain-file.ts';
+import { parseJson } from '../files/json-text.ts';
+import { copyFromRepository, readPlainFile } from '../files/plain-file.ts';
 import { inWords } from './limit-words.ts';
 
 /** Of the small files, such as config.json. */

@@ -6,9 +6,9 @@ import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { allocated, OnelaunchError } from '../errors.ts';
-import { kindOf, openPlainFile } from '../plain-file.ts';
-import { behindLinks } from '../whole-file.ts';
-import { whyUnwritten } from '../write-failure.ts';
+import { kindOf, openPlainFile } from '../files/plain-file.ts';
+import { behindLinks } from '../files/whole-file.ts';
+import { whyUnwritten } from '../files/write-failure.ts';
 import type { SessionOptions } from './session.ts';
 
 /** Who can read the bytes of a cache. */

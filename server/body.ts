@@ -1,7 +1,7 @@
 // The body of a request: JSON, not too long, of the shape that its route takes.
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { isPlain, nestsDeeper } from '../json-text.ts';
+import { isPlain, nestsDeeper } from '../files/json-text.ts';
 import { placeText } from '../runtime/json-file.ts';
 import { inWords } from '../runtime/limit-words.ts';
 import { ApiError } from './api-error.ts';

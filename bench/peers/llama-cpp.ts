@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import type { ModelDims } from '../../codegen/model/dims.ts';
 import { models } from '../../configs/models.ts';
-import { userCache } from '../../home.ts';
+import { userCache } from '../../files/home.ts';
 import { secondsBy, timedTogether } from '../../lab/together.ts';
 import { type RandomType, writeRandomGguf } from './gguf.ts';
 import { type Answer, PeerProcess, type Request, type Started } from './peer-process.ts';

@@ -1,8 +1,8 @@
 // The messages typed before, for the arrow keys: a JSON text a line, newest first.
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../../codegen/build/make-folder.ts';
-import { writeWhole } from '../../whole-file.ts';
+import { makeFolder } from '../../files/make-folder.ts';
+import { writeWhole } from '../../files/whole-file.ts';
 
 export async function historyFile(): Promise<string> {
   const { outputRoot } = await import('../../codegen/build/output-root.ts');

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import { home } from '../../home.ts';
-import { readPlainFile } from '../../plain-file.ts';
-import { writeWhole } from '../../whole-file.ts';
-import { whyUnwritten } from '../../write-failure.ts';
+import { home } from '../../files/home.ts';
+import { readPlainFile } from '../../files/plain-file.ts';
+import { writeWhole } from '../../files/whole-file.ts';
+import { whyUnwritten } from '../../files/write-failure.ts';
 import type { Transcript, Turn } from './conversation.ts';
 
 const schema = z.object({

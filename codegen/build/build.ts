@@ -3,8 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Manifest } from '../../abi/manifest.ts';
 import { BuildError } from '../../errors.ts';
-import { waitForLock } from '../../file-lock.ts';
-import { writeError } from '../../write-failure.ts';
+import { waitForLock } from '../../files/file-lock.ts';
+import { makeFolder } from '../../files/make-folder.ts';
+import { writeError } from '../../files/write-failure.ts';
 import { needArguments, needKernel } from '../given.ts';
 import type { Kernel } from '../kernel.ts';
 import {
@@ -21,7 +22,6 @@ import {
 import { pathsHere } from './cpu-paths.ts';
 import { debug } from './debug.ts';
 import { described, manifestOf } from './describe.ts';
-import { makeFolder } from './make-folder.ts';
 import { SharedObjects } from './objects.ts';
 import { buildHints, outputRoot } from './output-root.ts';
 import { type Flavour, findTools, keyOf, type Recipe, recipeOf } from './recipe.ts';

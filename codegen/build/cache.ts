@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Manifest, manifestSchema } from '../../abi/manifest.ts';
-import { tryLock } from '../../file-lock.ts';
+import { tryLock } from '../../files/file-lock.ts';
 import type { Kernel } from '../kernel.ts';
 
 /** What a folder holds: a library that is what its manifest says, or the reason why it is none. */

@@ -1,7 +1,7 @@
 // What keeps a tool from writing, told so that a full disk is called one.
 import { statfsSync } from 'node:fs';
 import type { OnelaunchError } from '../../errors.ts';
-import { fullDisk, type WriteHints } from '../../write-failure.ts';
+import { fullDisk, type WriteHints } from '../../files/write-failure.ts';
 
 /** The error of a tool that failed for want of space, if it did: tools say so in their own words, or only lack what was not written. */
 export function fullDiskOf(folder: string, output: string, { full }: WriteHints): OnelaunchError | null {

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { linkSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../../files/make-folder.ts';
 import { removeQuietly, sha256 } from './cache.ts';
-import { makeFolder } from './make-folder.ts';
 import { type CompileStep, commandOf, type Tools } from './recipe.ts';
 
 type Sources = Readonly<Record<string, string>>;

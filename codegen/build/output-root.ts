@@ -1,8 +1,8 @@
 // Where built libraries go.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { userCache } from '../../home.ts';
-import type { WriteHints } from '../../write-failure.ts';
+import { userCache } from '../../files/home.ts';
+import type { WriteHints } from '../../files/write-failure.ts';
 import { packageRoot } from './package-root.ts';
 
 export const buildHints: WriteHints = {

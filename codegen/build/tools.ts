@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { BuildError } from '../../errors.ts';
-import { mayStartPrograms } from '../../permissions.ts';
+import { mayStartPrograms } from '../../files/permissions.ts';
 
 /** A compiler that was found, or another tool. */
 export interface Tool {

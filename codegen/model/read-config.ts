@@ -2,8 +2,8 @@
 import { closeSync, existsSync, readSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { parseJson } from '../../json-text.ts';
-import { copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../plain-file.ts';
+import { parseJson } from '../../files/json-text.ts';
+import { copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../files/plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';

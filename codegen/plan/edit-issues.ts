@@ -1,5 +1,5 @@
 // What is wrong with the words of a plan, told with their line where they are written: afterwards nothing is left of them.
-import { isPlain } from '../../json-text.ts';
+import { isPlain } from '../../files/json-text.ts';
 import type { Site } from './call-site.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { type Issue, PlanError } from './issue.ts';

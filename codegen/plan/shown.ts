@@ -1,6 +1,6 @@
 // A value that somebody gave, as an error says it: a program without types gives anything.
 
-import { isPlain } from '../../json-text.ts';
+import { isPlain } from '../../files/json-text.ts';
 
 /** @returns text of 60 characters at most, words in single quotes */
 export function shown(value: unknown): string {

@@ -6,7 +6,7 @@ import { runCommand } from '../../codegen/build/run-steps.ts';
 import { findCxx, findNvcc, missingTool } from '../../codegen/build/tools.ts';
 import type { Target } from '../../codegen/schedule/target.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { duringFolder, temporaryHints } from '../../temporary-folder.ts';
+import { duringFolder, temporaryHints } from '../../files/temporary-folder.ts';
 import { type ProbeFigure, readFigures } from './record.ts';
 
 interface ProbeOptions {

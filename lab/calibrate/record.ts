@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { weightNames } from '../../codegen/model/formats.ts';
 import { OnelaunchError } from '../../errors.ts';
-import { readPlainFile } from '../../plain-file.ts';
+import { readPlainFile } from '../../files/plain-file.ts';
 
 const positive = z.number().positive();
 

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { readPlainFile } from '../../plain-file.ts';
+import { readPlainFile } from '../../files/plain-file.ts';
 import { type Finding, findingsOf } from '../findings.ts';
 import { readJournal } from '../journal.ts';
 import { spreadOf } from '../measure.ts';

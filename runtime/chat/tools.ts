@@ -1,7 +1,7 @@
 // Functions that a reply may call: how they are described, and what is read of a call.
 import { z } from 'zod';
 import { inOption, OnelaunchError } from '../../errors.ts';
-import { checkDepth, isPlain } from '../../json-text.ts';
+import { checkDepth, isPlain } from '../../files/json-text.ts';
 import { plainObject } from '../../plain-object.ts';
 import type { JsonSchema } from '../grammar/json-grammar.ts';
 import { isZod, jsonSchemaOf, readBy, type SchemaOption, schemaOption } from '../grammar/json-schema.ts';

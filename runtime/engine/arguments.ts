@@ -1,6 +1,6 @@
 // Arguments of an engine that C would bend or trip over are refused before it sees them.
 import { OnelaunchError } from '../../errors.ts';
-import { copyOfJson } from '../../json-text.ts';
+import { copyOfJson } from '../../files/json-text.ts';
 import { type Packing, type Sampling, sourceDtype, type TensorSource } from './bindings.ts';
 
 /** Of a source whose numbers are no codes. */

@@ -1,7 +1,7 @@
 // A schema as the caller gives it: JSON Schema as an object, or a schema of zod.
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import { copyOfJson, isPlain } from '../../json-text.ts';
+import { copyOfJson, isPlain } from '../../files/json-text.ts';
 import { copyArgument, readArgument } from '../engine/arguments.ts';
 import type { JsonSchema } from './json-grammar.ts';
 

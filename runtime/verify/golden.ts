@@ -3,7 +3,7 @@
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { OnelaunchError } from '../../errors.ts';
-import { isThere, readPlainFile } from '../../plain-file.ts';
+import { isThere, readPlainFile } from '../../files/plain-file.ts';
 import { firstWrong, readJson } from '../json-file.ts';
 
 /** Reference logits of one row of the teacher-forced sequence promptIds + greedyIds. Row r is what comes out after ids[0..r]. */

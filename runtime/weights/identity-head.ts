@@ -2,7 +2,7 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
-import { duringFolder, writingTemporary } from '../../temporary-folder.ts';
+import { duringFolder, writingTemporary } from '../../files/temporary-folder.ts';
 import type { TensorEntry, Tensors } from './safetensors.ts';
 
 interface HeadDims {

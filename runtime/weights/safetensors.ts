@@ -4,8 +4,8 @@ import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync }
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../../errors.ts';
-import { checkDepth, misplacedFile } from '../../json-text.ts';
-import { copyFromRepository, openPlainFile } from '../../plain-file.ts';
+import { checkDepth, misplacedFile } from '../../files/json-text.ts';
+import { copyFromRepository, openPlainFile } from '../../files/plain-file.ts';
 import type { Packed } from '../../quantised/tensors.ts';
 import { checkShape, readJson } from '../json-file.ts';
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import os, { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, vi } from 'vitest';
-import { home } from '../../home.ts';
+import { home } from '../../files/home.ts';
 import { cachedModels, findCached } from '../../hub/cache.ts';
 import { hubCache } from '../../hub/settings.ts';
 import { refusalOf } from '../support/refusal.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { downloadFileToCacheDir, scanCacheDir } from '@huggingface/hub';
 import { describe, expect, it, vi } from 'vitest';
 import { OnelaunchError } from '../../errors.ts';
-import { tryLock } from '../../file-lock.ts';
+import { tryLock } from '../../files/file-lock.ts';
 import { findCached } from '../../hub/cache.ts';
 import { Passing } from '../../hub/failures.ts';
 import { persistently } from '../../hub/request.ts';

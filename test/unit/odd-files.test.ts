@@ -7,7 +7,7 @@ import { loadTranscript } from '../../cli/chat/saved.ts';
 import { readModelDims } from '../../codegen/model/read-config.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { readTarget } from '../../configs/target-file.ts';
-import { checkDepth, copyOfJson } from '../../json-text.ts';
+import { checkDepth, copyOfJson } from '../../files/json-text.ts';
 import { readRecord } from '../../lab/calibrate/record.ts';
 import { readJournal } from '../../lab/journal.ts';
 import { readTexts } from '../../lab/quality-text.ts';

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { targetNamed } from '../../configs/targets.ts';
+import { duringFolder, writingTemporary } from '../../files/temporary-folder.ts';
 import { runProbe } from '../../lab/calibrate/probe.ts';
 import { load } from '../../load.ts';
-import { duringFolder, writingTemporary } from '../../temporary-folder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-temporary-'));
 afterAll(() => rmSync(folder, { recursive: true }));

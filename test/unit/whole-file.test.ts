@@ -14,8 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import koffi from 'koffi';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { writeWhole } from '../../files/whole-file.ts';
 import { writeText } from '../../lab/write-text.ts';
-import { writeWhole } from '../../whole-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'onelaunch-whole-'));
 afterAll(() => rmSync(folder, { recursive: true }));

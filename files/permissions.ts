@@ -1,5 +1,5 @@
 // What Node's permission model (--permission) keeps from a program, in words.
-import { OnelaunchError } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 
 /** What is refused, and what allows it. */
 const refused: Readonly<Record<string, readonly [what: string, flag: string]>> = {

@@ -1,6 +1,6 @@
 // JSON as it comes from strangers: where it is broken, what the file may be in its place, and none without a bottom.
 import { isUtf8 } from 'node:buffer';
-import { OnelaunchError } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 import { notText } from './plain-file.ts';
 
 /** The JSON in the bytes of a file.

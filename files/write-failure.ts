@@ -1,7 +1,7 @@
 // Why a file that somebody asked for was not written, in words.
 import { existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { OnelaunchError } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 
 const words: Readonly<Record<string, string>> = {
   EISDIR: 'it is a folder',

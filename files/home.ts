@@ -1,7 +1,7 @@
 // The folder of the user, and ours among the caches there.
 import os from 'node:os';
 import { join } from 'node:path';
-import { OnelaunchError } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 
 /** $HOME, else what the system says of the user. An empty one counts as none: paths in it would be below the folder one is in.
  *  @throws OnelaunchError of kind environment where there is none, as for users of containers that the system does not know */

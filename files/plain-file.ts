@@ -1,6 +1,6 @@
 // Files as they come from strangers: plain files only, none of absurd size.
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
-import { OnelaunchError } from './errors.ts';
+import { OnelaunchError } from '../errors.ts';
 
 /** The hint for a file that comes with a model. */
 export const copyFromRepository = "Copy the file from the model's own repository.";
