@@ -355,8 +355,8 @@ describe('a stream', () => {
                                                                                                                         block sync: o_proj reuses what attend reads: the sums of all warps
       attn_out   o_proj attn_add                  rows                    117.44         37.9         26.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
       ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         21.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
-                                                                                                                        cache: attend of the next pass streams positions that kv_append stores in other blocks
       ffn_down   down_proj ffn_add                rows                    176.16         56.8         32.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
+                                                                                                                        cache: attend of the next pass streams positions that kv_append stores in other blocks
       head       final_norm* lm_head              rows                    311.16        100.8          0.8        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
       sample     sample                           once                                                 0.6         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
       total                                                              1191.97        384.9        121.9       153.8  142 exchanges a token
