@@ -29,10 +29,12 @@ export function addAblate(program: Program, start: Start): void {
     .description(
       'time what each option and each named variant of a plan is worth, one at a time beside the plan',
     )
-    .optionsGroup('Variants (default: each option of its scheme alone, and plans that ship as its variants):')
+    .optionsGroup(
+      'Variants (default: each option of its scheme alone, and its variants that ship or that its file exports):',
+    )
     .option(
       '--plans <list>',
-      'these plans, names or files, and nothing else but what --vary names',
+      'these plans, names (of its own variants, too) or files, and nothing else but what --vary names',
       (text: string) => text.split(','),
     )
     .option(
@@ -65,9 +67,12 @@ export function addAblate(program: Program, start: Start): void {
 async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number> {
   const { readVary } = await import('../lab/vary.ts');
   const axes = readVary(flags.vary ?? []);
-  const { resolvePlan, planNames } = await import('../configs/resolve.ts');
-  const asked = await plansOf(flags.plans ?? [], resolvePlan);
-  const prepared = await prepare(ui, model, flags);
+  const { resolvePlan, resolveVaried, shippedVariants } = await import('../configs/resolve.ts');
+  const varied = flags.plan === undefined ? null : await resolveVaried(flags.plan);
+  const asked: FusionPlan[] = [];
+  for (const name of flags.plans ?? [])
+    asked.push(varied?.variants.find((plan) => plan.name === name) ?? (await resolvePlan(name)));
+  const prepared = await prepare(ui, model, flags, varied?.plan);
   const { checked, base, positions } = prepared;
   const { dims, target } = checked;
   const { choicesOf } = await import('../lab/space.ts');
@@ -75,11 +80,10 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
   const { candidatesOf } = await import('../lab/enumerate.ts');
   const { decoderGraph } = await import('../codegen/model/graph.ts');
   const isAsked = asked.length > 0 || axes.length > 0;
-  const shipped = isAsked ? [] : planNames().filter((name) => name.startsWith(`${base.name}-`));
   const variants = [
     ...(isAsked ? [] : optionVariants(base)),
     ...alone(base, choicesOf(axes, { graph: decoderGraph(dims), base, target })),
-    ...namedVariants([...asked, ...(await plansOf(shipped, resolvePlan))]),
+    ...namedVariants(isAsked ? asked : (varied?.variants ?? shippedVariants(base))),
   ];
   const progress = ui.progress('printing');
   const found = await candidatesOf(variants, { dims, target, base, positions }, variants.length, () =>
@@ -107,13 +111,4 @@ async function ablate(ui: Ui, model: string, flags: AblateFlags): Promise<number
     });
   } else showFindings(ui, findings, header, flags.markdown);
   return isAllRight(findings) ? exitCode.ok : exitCode.failed;
-}
-
-async function plansOf(
-  names: readonly string[],
-  resolvePlan: (name: string) => Promise<FusionPlan>,
-): Promise<FusionPlan[]> {
-  const plans: FusionPlan[] = [];
-  for (const name of names) plans.push(await resolvePlan(name));
-  return plans;
 }

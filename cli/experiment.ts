@@ -47,15 +47,20 @@ export interface Prepared {
   readonly own: Pick<JournalHeader, 'ownTarget'>;
 }
 
-/** Model, machine and incumbent, checked before anything is printed or compiled. */
-export async function prepare(ui: Ui, model: string, flags: ExperimentFlags): Promise<Prepared> {
+/** Model, machine and incumbent, checked before anything is printed or compiled. @param plan the incumbent, or its name */
+export async function prepare(
+  ui: Ui,
+  model: string,
+  flags: ExperimentFlags,
+  plan: string | FusionPlan | undefined = flags.plan,
+): Promise<Prepared> {
   const mode = modeOf(flags);
   const isTimed = mode !== 'build' && !flags.explain;
   const { preflight } = await import('../preflight.ts');
   const { storedGolden } = await import('../lab/truth.ts');
   let positions: readonly number[] = [];
   const checked = await preflight(
-    { model, target: flags.target, plan: flags.plan, weights: flags.weights, cache: flags.cache },
+    { model, target: flags.target, plan, weights: flags.weights, cache: flags.cache },
     {
       weights: isTimed && !flags.randomWeights,
       run: isTimed ? engineOptions(flags) : undefined,

@@ -1,4 +1,4 @@
-// The default export of a plan file, wherever it lies: 'onelaunch/codegen' in it is this package, and what is written as a module is one.
+// What a plan file exports, wherever it lies: 'onelaunch/codegen' in it is this package, and what is written as a module is one.
 import { createRequire, register } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
@@ -50,7 +50,13 @@ function parserOfLoader(): string {
   return pathToFileURL(createRequire(loader).resolve('esbuild')).href;
 }
 
-export async function importPlan(file: string): Promise<unknown> {
+/** Its default export, and what it calls `variants`; undefined: it has none. */
+export interface PlanExports {
+  readonly plan: unknown;
+  readonly variants: unknown;
+}
+
+export async function importPlan(file: string): Promise<PlanExports> {
   if (!isHooked)
     register(`data:text/javascript,${encodeURIComponent(hooks)}`, {
       data: {
@@ -64,7 +70,7 @@ export async function importPlan(file: string): Promise<unknown> {
   const exits = holdExit(file);
   const interrupts = holdInterrupts();
   try {
-    return defaultExport(await tsImport(pathToFileURL(file).href, import.meta.url));
+    return exportsOf(await tsImport(pathToFileURL(file).href, import.meta.url));
   } finally {
     exits.release();
     interrupts.release();
@@ -118,9 +124,11 @@ function holdInterrupts(): { release(): void } {
   };
 }
 
-function defaultExport(module: unknown): unknown {
-  if (typeof module !== 'object' || module === null || !('default' in module)) return undefined;
-  const value = module.default;
+function exportsOf(module: object): PlanExports {
+  const { default: value }: { readonly default?: unknown } = module;
   const nested = typeof value === 'object' && value !== null && 'default' in value;
-  return nested ? value.default : value;
+  const { default: plan, variants }: { readonly default?: unknown; readonly variants?: unknown } = nested
+    ? value
+    : module;
+  return { plan, variants };
 }

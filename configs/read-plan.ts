@@ -1,4 +1,4 @@
-// A plan file's default export, or what its author did wrong: while it is read, and behind that.
+// What a plan file exports, or what its author did wrong: while it is read, and behind that.
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
@@ -6,7 +6,7 @@ import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError } from '../errors.ts';
 import { temporaryHints } from '../files/temporary-folder.ts';
 import { writeError } from '../files/write-failure.ts';
-import { heldExit, importPlan } from './import-plan.ts';
+import { heldExit, importPlan, type PlanExports } from './import-plan.ts';
 
 interface PlanFile {
   readonly file: string;
@@ -16,7 +16,7 @@ interface PlanFile {
 
 const readFiles: PlanFile[] = [];
 
-export async function readPlan(file: string, name: string): Promise<unknown> {
+export async function readPlan(file: string, name: string): Promise<PlanExports> {
   readFiles.push({ file, name });
   try {
     return await importPlan(file);

@@ -8,7 +8,7 @@ import { findGpus, type Gpu } from '../codegen/build/gpus.ts';
 import { findNvcc } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
-import type { FusionPlan } from '../codegen/plan/plan.ts';
+import { changed, type FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import { kindOf } from '../files/plain-file.ts';
@@ -27,6 +27,12 @@ const bases: readonly FusionPlan[] = [cooperative, stream, unfused, seed];
 const plans: readonly FusionPlan[] = [...bases, ...streamVariants, ...seedVariants];
 /** What takes in prompts beside a plan that decodes. */
 const promptPlans: readonly FusionPlan[] = [prefill, ...prefillVariants];
+
+/** A plan, and edits of it that have names. */
+export interface VariedPlan {
+  readonly plan: FusionPlan;
+  readonly variants: readonly FusionPlan[];
+}
 
 export { modelNames, type ResolvedModel, resolveModel } from './resolve-model.ts';
 export { targetNames } from './targets.ts';
@@ -49,8 +55,9 @@ function unknown(
 }
 
 /** A plan's name, and how many variants it has: their names would fill a screen. */
-function withVariants({ name }: FusionPlan): string {
-  const count = [...planNames(), ...promptPlanNames()].filter((other) => other.startsWith(`${name}-`)).length;
+function withVariants(plan: FusionPlan): string {
+  const { name } = plan;
+  const count = shippedVariants(plan).length;
   return count === 0 ? name : `${name} (and ${count} variants, ${name}-..., in configs/plans/${name}.ts)`;
 }
 
@@ -100,21 +107,41 @@ function targetOf(gpu: Gpu): Target {
 }
 
 /** A built-in plan, or the default export of a .ts, .js or .mjs file; whoever asks sees whether it decodes or takes in prompts. */
-export const resolvePlan = (name: string): Promise<FusionPlan> =>
+export const resolvePlan = async (name: string): Promise<FusionPlan> => (await findDecoding(name)).plan;
+
+/** The same with its variants: those that ship, or what a file exports as `variants`. */
+export async function resolveVaried(name: string): Promise<VariedPlan> {
+  const { plan, variants } = await findDecoding(name);
+  return { plan, variants: variants() };
+}
+
+const findDecoding = (name: string): Promise<FoundPlan> =>
   findPlan(name, { kind: 'plan', names: planNames(), shown: bases.map(withVariants) });
 
 /** The same, where one for prompts is asked for. */
-export const resolvePromptPlan = (name: string): Promise<FusionPlan> =>
-  findPlan(name, { kind: 'prompt plan', names: promptPlanNames(), shown: [withVariants(prefill)] });
+export const resolvePromptPlan = async (name: string): Promise<FusionPlan> => {
+  const wanted = { kind: 'prompt plan', names: promptPlanNames(), shown: [withVariants(prefill)] };
+  return (await findPlan(name, wanted)).plan;
+};
+
+/** Plans that ship as variants of one that ships. */
+export const shippedVariants = ({ name, file }: FusionPlan): readonly FusionPlan[] =>
+  file === null ? [...plans, ...promptPlans].filter((plan) => plan.name.startsWith(`${name}-`)) : [];
+
+interface FoundPlan {
+  readonly plan: FusionPlan;
+  /** Looked at by who needs them. @throws OnelaunchError of kind usage */
+  readonly variants: () => readonly FusionPlan[];
+}
 
 /** @param wanted what an unknown name should have been */
 async function findPlan(
   name: string,
   wanted: { readonly kind: string; readonly names: readonly string[]; readonly shown: readonly string[] },
-): Promise<FusionPlan> {
+): Promise<FoundPlan> {
   checkName(name, 'plan');
   const known = [...plans, ...promptPlans].find((plan) => plan.name === name);
-  if (known) return known;
+  if (known) return { plan: known, variants: () => shippedVariants(known) };
   if (!/\.[mc]?[jt]s$/.test(name))
     throw unknown(wanted.kind, name, wanted.names, wanted.shown, '; or the path of a .ts or .js file');
   const file = resolve(name);
@@ -134,5 +161,27 @@ async function findPlan(
       cause,
     });
   }
-  return parsePlan(await readPlan(file, name), file);
+  const read = await readPlan(file, name);
+  const plan = parsePlan(read.plan, file);
+  return { plan, variants: () => ownVariants(read.variants, { plan, file, name }) };
+}
+
+/** What a plan file exports as `variants`. @param from its default export, its path, and as somebody named it */
+function ownVariants(
+  exported: unknown,
+  { plan, file, name }: { readonly plan: FusionPlan; readonly file: string; readonly name: string },
+): readonly FusionPlan[] {
+  if (exported === undefined) return [];
+  const hint = `as in: export const variants = [base.with('${plan.name}-unsplit', { attention: dealt({ split: 'none' }) })]`;
+  if (!Array.isArray(exported))
+    throw new OnelaunchError('usage', `the variants that ${name} exports are no list of plans`, { hint });
+  const variants = exported.map((value, i) => parsePlan(value, file, `variants[${i}]`));
+  const names = [plan, ...variants].map((one) => one.name);
+  const twice = names.find((one, i) => names.indexOf(one) !== i);
+  if (twice !== undefined)
+    throw new OnelaunchError('usage', `two plans that ${name} exports are called '${twice}'`, {
+      hint: 'give each of its variants a name of its own',
+    });
+  // The command in the header of a kernel would make the default export of the file.
+  return variants.map((variant) => changed(variant, { file: null }));
 }

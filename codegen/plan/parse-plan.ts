@@ -30,14 +30,16 @@ const usual: Readonly<Record<Scheme['kind'], Scheme>> = {
  * A plan of the right shape, from the default export of `file`. Ops are checked by `checkPlan`, where each has its place.
  * An option of the scheme that it was written without, as in a journal from before there was one, is as where nobody asks for it.
  * A stage whose line is not known, since a loader kept no source map, gets line 0 of the file: messages then find it by its name.
+ * @param name of what is no default export, for messages
  * @throws PlanError for options that there are not, OnelaunchError of kind usage that names the first wrong field of what is no plan.
  */
-export function parsePlan(value: unknown, file = ''): FusionPlan {
+export function parsePlan(value: unknown, file = '', name?: string): FusionPlan {
   const parsed = planSchema.safeParse(value);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
     const isPlan = typeof value !== 'object' || value === null || Object.keys(value).length > 0;
-    if ((isPlan && issue.path.length > 0) || issue.code !== 'invalid_type') throw fieldError(value, issue);
+    if (name !== undefined || (isPlan && issue.path.length > 0) || issue.code !== 'invalid_type')
+      throw fieldError(value, issue, name);
     const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
     const hint = 'end the file with: export default plan(name, [stage(...), ...])';
     throw new OnelaunchError('usage', text, { hint });

@@ -105,3 +105,44 @@ it('with other figures of a target an experiment is another, whatever the target
   expect((await called(before)).code).toBe(0);
   expect((await called({ ...before, bandwidth: 41 })).code).toBe(2);
 });
+
+describe('gen ablate of a plan file', () => {
+  const ablate = async (...more: readonly string[]) => {
+    at.use();
+    const file = join(at.folder, 'mine.ts');
+    writeFileSync(
+      file,
+      `import { own } from 'onelaunch/codegen';
+import { resolvePlan } from 'onelaunch/configs';
+const base = (await resolvePlan('cooperative')).with('stream', {});
+export default base;
+export const variants = [
+  base.with('attn-once', { attn_norm: own({ over: 'tokens' }) }),
+  base.with('ffn-once', { ffn_norm: own({ over: 'tokens' }) }),
+];
+`,
+    );
+    const { io, written } = memoryIo();
+    const flags = ['--build-only', '--journal', join(at.folder, 'j.jsonl'), '--json', ...more];
+    const code = await run(
+      ['ablate', '--plan', file, '--model', 'qwen3-tiny', '--target', 'cpu', ...flags],
+      io,
+    );
+    expect(code, written.err).toBe(0);
+    return JSON.parse(written.out) as {
+      readonly vary: readonly string[];
+      readonly variants: { label: string }[];
+    };
+  };
+
+  it('has the variants that the file exports, and none that ships under the same name', async () => {
+    const { vary, variants } = await ablate();
+    expect(vary.filter((label) => !label.includes('+'))).toEqual(['attn-once', 'ffn-once']);
+    expect(variants.map(({ label }) => label)).toEqual(expect.arrayContaining(['attn-once', 'ffn-once']));
+  });
+
+  it('takes them by name', async () => {
+    const { vary } = await ablate('--plans', 'ffn-once,unfused');
+    expect(vary).toEqual(['ffn-once', 'unfused']);
+  });
+});

@@ -7,7 +7,14 @@ import { currentHash } from '../../cli/report-file.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { generate } from '../../codegen/index.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
-import { resolveModel, resolvePlan, resolveTarget, unlisted } from '../../configs/resolve.ts';
+import {
+  resolveModel,
+  resolvePlan,
+  resolveTarget,
+  resolveVaried,
+  shippedVariants,
+  unlisted,
+} from '../../configs/resolve.ts';
 import { buildKernel } from '../../load.ts';
 import { ownOps, planFolder, writePlan } from '../support/plan-files.ts';
 
@@ -48,6 +55,39 @@ describe('a plan file outside of any package', () => {
     const file = join(folder, 'broken.ts');
     writeFileSync(file, 'export default plan(;\n');
     await expect(resolvePlan(file)).rejects.toThrow('broken.ts:1:20: ERROR: Unexpected ";"');
+  });
+});
+
+describe('the variants of a plan file', () => {
+  const writeVariants = (name: string, variants: string): string => {
+    const file = join(folder, `${name}.ts`);
+    const words =
+      "import { dealt } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs';";
+    const base = `const base = (await resolvePlan('stream')).with('stream', {});`;
+    writeFileSync(file, `${words}\n${base}\nexport default base;\nexport const variants = ${variants};\n`);
+    return file;
+  };
+  const unsplit = (name: string) => `base.with('${name}', { attention: dealt({ split: 'none' }) })`;
+
+  test('are those that it exports, though its plan is called as one that ships', async () => {
+    const { plan, variants } = await resolveVaried(writeVariants('varied', `[${unsplit('whole')}]`));
+    expect(plan.file).toBe(fromHere(join(folder, 'varied.ts')));
+    expect(variants.map(({ name, file, at }) => [name, file, at.line])).toEqual([['whole', null, 5]]);
+    expect(shippedVariants(plan)).toEqual([]);
+    expect((await resolveVaried('stream')).variants.map(({ name }) => name)).toContain('stream-unsplit');
+    expect((await resolveVaried(writePlan(folder, 'single'))).variants).toEqual([]);
+  });
+
+  test.each([
+    ['a plan alone', unsplit('whole'), 'exports are no list of plans'],
+    ['no plan', '[base, 3]', 'variants[1] is 3'],
+    ['a field that is wrong', '[{ ...base, stages: [7] }]', 'variants[0].stages[0] is 7'],
+    ['a name of two', `[${unsplit('a')}, ${unsplit('a')}]`, "exports are called 'a'"],
+    ['the name of the plan', `[${unsplit('stream')}]`, "exports are called 'stream'"],
+  ])('are refused where they are %s, by who asks for them alone', async (what, variants, message) => {
+    const file = writeVariants(what.replaceAll(' ', '-'), variants);
+    await expect(resolveVaried(file)).rejects.toThrow(message);
+    expect((await resolvePlan(file)).name).toBe('stream');
   });
 });
 
