@@ -57,6 +57,19 @@ export interface PlanExports {
 }
 
 export async function importPlan(file: string): Promise<PlanExports> {
+  const interrupts = holdInterrupts();
+  const exits = holdExit(file);
+  try {
+    addHooks();
+    const { tsImport } = await import('tsx/esm/api');
+    return exportsOf(await tsImport(pathToFileURL(file).href, import.meta.url));
+  } finally {
+    exits.release();
+    interrupts.release();
+  }
+}
+
+function addHooks(): void {
   if (!isHooked)
     register(`data:text/javascript,${encodeURIComponent(hooks)}`, {
       data: {
@@ -66,15 +79,6 @@ export async function importPlan(file: string): Promise<PlanExports> {
       },
     });
   isHooked = true;
-  const { tsImport } = await import('tsx/esm/api');
-  const exits = holdExit(file);
-  const interrupts = holdInterrupts();
-  try {
-    return exportsOf(await tsImport(pathToFileURL(file).href, import.meta.url));
-  } finally {
-    exits.release();
-    interrupts.release();
-  }
 }
 
 /** The files that are imported now, and what ends the process while none is. */

@@ -17,6 +17,8 @@ interface PlanFile {
 const readFiles: PlanFile[] = [];
 
 export async function readPlan(file: string, name: string): Promise<PlanExports> {
+  // In a folder that is gone this throws. The thread of the loader ends there as it begins, and Node waits for it for ever.
+  process.cwd();
   readFiles.push({ file, name });
   try {
     return await importPlan(file);

@@ -84,6 +84,18 @@ describe('the process', () => {
     },
   );
 
+  it('says that its folder is gone where a plan file is to be read, for whose loader Node would wait for ever', () => {
+    const gone = mkdtempSync(join(folder, 'gone-'));
+    const asked = ['explain', ...tiny, '--plan', join(root, 'examples', 'my-plan.ts')];
+    const { status, stderr } = spawnSync(
+      'sh',
+      ['-c', 'rmdir "$PWD" && exec "$@"', 'sh', process.execPath, program.path, ...asked],
+      { cwd: gone, encoding: 'utf8', timeout: 20_000, killSignal: 'SIGKILL' },
+    );
+    const said = stderr.split('\n').find((line) => line.startsWith('error: '));
+    expect({ status, said }).toEqual({ status: 3, said: 'error: the folder that gen is called in is gone' });
+  });
+
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
