@@ -6,8 +6,16 @@ const orders = /[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
  *  Line ends and tabs stay. */
 export const printable = (text: string): string => text.replaceAll('\r\n', '\n').replace(orders, written);
 
-/** The same as one line: a name with a line of its own would look like a line of ours. */
-export const printableLine = (text: string): string => oneLine(printable(text));
+/** Letters of a line: a file of strangers may have names of a megabyte. */
+const mostOfLine = 4000;
+
+/** The same as one line: a name with a line of its own would look like a line of ours. Of a very long one the middle is left out. */
+export function printableLine(text: string): string {
+  const left = text.length - mostOfLine;
+  const half = mostOfLine / 2;
+  const short = left > 0 ? `${text.slice(0, half)} [${left} letters] ${text.slice(-half)}` : text;
+  return oneLine(printable(short));
+}
 
 /** Line ends as source would write them: a row of a table stays one. */
 export const oneLine = (text: string): string => text.replace(/\r?\n/g, '\\n');

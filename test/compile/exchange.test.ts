@@ -98,7 +98,7 @@ describe('plan stream', () => {
         "ffn_down: x to qkv head",
         "head: logits to sample",
         "sample: next to embed",
-        "cache after ffn_up",
+        "cache after ffn_down",
         "block after merge",
       ]
     `);

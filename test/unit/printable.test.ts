@@ -27,6 +27,16 @@ test.each([
   expect(printable(text)).toBe(expected);
 });
 
+test('an error with a name of a megabyte begins and ends as it would, and fits on a screen', () => {
+  const { io, written } = memoryIo();
+  report(new OnelaunchError('usage', `model.gguf has ${'x'.repeat(1e6)} as F9`), io, {
+    json: false,
+    command: 'build',
+  });
+  expect(written.err.length).toBeLessThan(4200);
+  expect(written.err).toMatch(/^error: model\.gguf has x+ \[99\d{4} letters\] x+ as F9\n/);
+});
+
 test('an error shows the escapes of a name, and the name has no line of its own', () => {
   const { io, written } = memoryIo();
   const error = new OnelaunchError('usage', "unknown model '\x1b[31mx\nhint: rm -r .'", {
