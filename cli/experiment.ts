@@ -45,6 +45,8 @@ export interface Prepared {
   readonly base: FusionPlan;
   readonly positions: readonly number[];
   readonly own: Pick<JournalHeader, 'ownTarget'>;
+  /** When this began: what a budget counts from [ms, as performance.now() tells]. */
+  readonly begun: number;
 }
 
 /** Model, machine and incumbent, checked before anything is printed or compiled. @param plan the incumbent, or its name */
@@ -54,6 +56,7 @@ export async function prepare(
   flags: ExperimentFlags,
   plan: string | FusionPlan | undefined = flags.plan,
 ): Promise<Prepared> {
+  const begun = performance.now();
   const mode = modeOf(flags);
   const isTimed = mode !== 'build' && !flags.explain;
   const { preflight } = await import('../preflight.ts');
@@ -72,7 +75,7 @@ export async function prepare(
   );
   for (const note of checked.notes) ui.warn(note);
   if (checked.planReason) ui.note(`incumbent ${checked.plan.name}: ${checked.planReason}`);
-  return { checked, base: checked.plan, positions, own: await ownTargetOf(checked.target) };
+  return { checked, base: checked.plan, positions, own: await ownTargetOf(checked.target), begun };
 }
 
 /** Default positions move into a shorter context; those that were asked for must fit. */
@@ -175,17 +178,23 @@ export async function runExperiment(
   const { findingsOf } = await import('../lab/findings.ts');
   const { contextFor } = await import('../lab/truth.ts');
   const { checked, base, positions } = prepared;
+  const elapsed = () => performance.now() - prepared.begun;
   const path = flags.journal ?? journalName(header);
   const journal = await openJournal(path, header, modeOf(flags) !== 'measure');
   warnOfLoad(ui, checked.target.kind);
   ui.note(`journal: ${path}${journal.records.length > 0 ? ', begun before' : ''}`);
   const progress = ui.progress(header.command === 'explore' ? 'exploring' : 'ablating');
-  const started = performance.now();
   try {
     const golden = modeOf(flags) === 'build' ? null : await stored(prepared, flags);
     const needed = Math.max(positions.at(-1)! + header.tokens + 1, flags.context ?? 0);
     const why = await explore({ candidates, strategy }, journal, {
-      ...{ checked, header, mode: modeOf(flags), jobs: flags.jobs, budget: flags.budget ?? null },
+      ...{
+        checked,
+        header,
+        mode: modeOf(flags),
+        jobs: flags.jobs,
+        budget: flags.budget === undefined ? null : flags.budget - elapsed(),
+      },
       ...{ threads: flags.threads, device: flags.device, randomWeights: flags.randomWeights ?? false },
       // Cases of the golden logits may be longer than what is timed.
       context: golden
@@ -198,7 +207,7 @@ export async function runExperiment(
       onLine: (line) => progress.log(line),
     });
     const findings = findingsOf(journal.records, positions);
-    progress.end(endText(why, findings, `after ${seconds(performance.now() - started)}`));
+    progress.end(endText(why, findings, `after ${seconds(elapsed())}`));
     return findings;
   } catch (error) {
     progress.end();

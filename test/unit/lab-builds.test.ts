@@ -1,7 +1,7 @@
 // Experiments that go on where the compiler or the generator was another before.
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
 import { packageRoot } from '../../codegen/build/package-root.ts';
@@ -45,6 +45,27 @@ describe('a compiler', () => {
     at.use();
     expect((await explore()).code).toBe(1);
   });
+});
+
+it('a budget counts from when the command began: what finding the variants took is in it', async () => {
+  at.use();
+  const { io, written } = memoryIo();
+  const now = performance.now.bind(performance);
+  let late = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + late);
+  const slow = {
+    ...io,
+    err: (text: string) => {
+      if (text.includes('journal: ')) late = 60_000; // all before it took a minute
+      io.err(text);
+    },
+  };
+  const journal = join(at.folder, 'budget.jsonl');
+  const flags = ['--vary', 'attn_norm=own', '--build-only', '--journal', journal, '--budget', '50s'];
+  await run(['explore', 'qwen3-tiny', '--target', 'cpu', ...flags], slow);
+  clock.mockRestore();
+  expect(written.err).toContain('the budget is used up');
+  expect(readJournal(journal).records.filter((one) => one.kind === 'built')).toEqual([]);
 });
 
 it('a journal with a variant that is made no more is refused by it, and left as it was', async () => {
