@@ -50,10 +50,12 @@ export function visibleOf(gpus: readonly Gpu[], visible: string | undefined): re
 export const findGpus = (): readonly Gpu[] => visibleOf(listedGpus(), process.env['CUDA_VISIBLE_DEVICES']);
 
 /** Why there is none of them though some are there; null: some are left, or none is there. */
-export const whyNoGpu = (): string | null =>
-  findGpus().length === 0 && listedGpus().length > 0
-    ? `CUDA_VISIBLE_DEVICES is '${process.env['CUDA_VISIBLE_DEVICES']}', which leaves no GPU`
-    : null;
+export function whyNoGpu(): string | null {
+  const visible = process.env['CUDA_VISIBLE_DEVICES'];
+  const listed = listedGpus();
+  if (listed.length === 0 || visibleOf(listed, visible).length > 0) return null;
+  return `CUDA_VISIBLE_DEVICES is '${visible}', which leaves no GPU`;
+}
 
 /** The first of them, or null. */
 export const findGpu = (): Gpu | null => findGpus()[0] ?? null;

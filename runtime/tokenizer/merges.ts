@@ -10,15 +10,11 @@ interface Model {
 /** Source: BpeBuilder::build and MergeType of tokenizers.
  *  @throws OnelaunchError of kind usage: a merge that is no pair, or of which the parts or the whole are no tokens */
 export function checkMerges({ vocab, merges, continuing_subword_prefix: prefix }: Model, path: string): void {
-  const refuse = (at: number, why: string) =>
-    new OnelaunchError('usage', `${path}: model.merges[${at}] ${why}`, {
+  const refuse = (what: string) =>
+    new OnelaunchError('usage', `${path}: model.merges${what}`, {
       hint: "Compare with the file in the model's own repository.",
     });
-  if (!Array.isArray(merges)) {
-    throw new OnelaunchError('usage', `${path}: model.merges is no list`, {
-      hint: "Compare with the file in the model's own repository.",
-    });
-  }
+  if (!Array.isArray(merges)) throw refuse(' is no list');
   const areTexts = typeof merges[0] === 'string';
   // Of a token that goes on with a word, which the merge spells again.
   const prefixed = typeof prefix === 'string' ? prefix.length : 0;
@@ -28,8 +24,7 @@ export function checkMerges({ vocab, merges, continuing_subword_prefix: prefix }
     const pair = areTexts && typeof merge === 'string' ? merge.split(' ') : merge;
     if (!isPair(pair) || areTexts !== (typeof merge === 'string')) {
       throw refuse(
-        at,
-        `is ${shown(merge)}, ${areTexts ? 'not two tokens with a space between' : 'not a pair of tokens'}`,
+        `[${at}] is ${shown(merge)}, ${areTexts ? 'not two tokens with a space between' : 'not a pair of tokens'}`,
       );
     }
     const [first, second] = pair;
@@ -37,7 +32,7 @@ export function checkMerges({ vocab, merges, continuing_subword_prefix: prefix }
       (token) => !Object.hasOwn(vocab, token),
     );
     if (missing === undefined) continue;
-    throw refuse(at, `is ${shown(merge)}, and the vocabulary has no token ${shown(missing)}`);
+    throw refuse(`[${at}] is ${shown(merge)}, and the vocabulary has no token ${shown(missing)}`);
   }
 }
 
