@@ -9,8 +9,8 @@
 //   attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16             from position 176 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks; up to position 175: exchange of att: o_proj needs all of att, which attend makes in other blocks
 //   merge      attn_merge                       q_heads                        from position 176 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks; block sync: o_proj reuses what attend reads: the sums of all warps
 //   attn_out   o_proj attn_add                  rows                  4.19 MB  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
-//   ffn_up     ffn_norm* gate_up swiglu         rows                 12.58 MB  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
-//   ffn_down   down_proj ffn_add                rows                  6.29 MB  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks; cache: attend of the next pass streams positions that kv_append stores in other blocks
+//   ffn_up     ffn_norm* gate_up swiglu         rows                 12.58 MB  exchange of h: down_proj needs all of h, which swiglu makes in other blocks; cache: attend of the next pass streams positions that kv_append stores in other blocks
+//   ffn_down   down_proj ffn_add                rows                  6.29 MB  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
 //   head       final_norm* lm_head              rows                311.16 MB  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
 //   sample     sample                           once                           exchange of next: embed of the next pass needs next, which sample makes in another block
 //   (* made by every block for itself)
@@ -96,6 +96,7 @@ DEVICE void stage_attn_out(Cta<T>& cta, const LayerWeights& w, const Exchanges<T
   const Gather input{ words.att.of(cta.epoch), {}, nullptr };
   const NothingEarly load_early;
   product<OProj, T>(cta, input, load_early, [&](const Output& o, const auto& early) {
+    cta.wait_appended(Stage::attn_out);  // attend of the next pass streams positions that kv_append stores in other blocks
     const float residual = cta.s.residual[o.index];
     const float x = ops::add(residual, o.y);
     keep_residual(cta, o, x);
@@ -112,7 +113,6 @@ DEVICE void stage_ffn_up(Cta<T>& cta, const LayerWeights& w, const Exchanges<T>&
   const NormedGather input{ words.x_after_attention.of(cta.epoch), {}, w.ffn_norm };
   const NothingEarly load_early;
   product<GateUp, T>(cta, input, load_early, [&](const Output& o, const auto& early) {
-    cta.wait_appended(Stage::ffn_up);  // attend of the next pass streams positions that kv_append stores in other blocks
     const float gate = o.y, up = o.next(o.y);  // the rows of both take turns
     const float h = ops::swiglu(gate, up);
     publish_gated_row<T, kFfn>(words.h, cta.epoch, o, h);
@@ -187,8 +187,8 @@ DEVICE void consume(const LaunchArgs& pass, SharedMemory<T>& s, char* ring) {
       cta.sync();  // o_proj reuses what attend reads: the sums of all warps
       stage_attn_out(cta, w, words, table);
       stage_ffn_up(cta, w, words, table);
+      cta.mark_progress(Stage::ffn_up, step * kLayers + cta.layer + 1);  // attend of the next pass streams positions that kv_append stores in other blocks
       stage_ffn_down(cta, w, words, table);
-      cta.mark_progress(Stage::ffn_down, step * kLayers + cta.layer + 1);  // attend of the next pass streams positions that kv_append stores in other blocks
     }
     if (!pass.head) break;
     Best best;

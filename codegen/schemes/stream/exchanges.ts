@@ -79,9 +79,8 @@ export function placeExchanges(graph: Graph, plan: FusionPlan, hazards: readonly
 
 /**
  * The next pass streams positions that blocks append in this one. Whoever has seen what all blocks publish behind attention knows that all
- * have appended: so they publish there only when what they appended is visible. That takes about as long as a stage, so it is asked for as late as
- * a product of the layer still reads what is published. Where the blocks that read this are not all, the others know in the next layer, and of the last
- * layer in front of the head, from what those publish.
+ * have appended: so they publish there only when what they appended is visible. Where the blocks that read this are not all, the others know
+ * in the next layer, and of the last layer in front of the head, from what those publish.
  * @param passedBy products that blocks without a tile pass by
  */
 export function placeCacheSync(
@@ -93,16 +92,14 @@ export function placeCacheSync(
   const attention = layer.findIndex((stage) => stage.body.kind === 'attend');
   const isOfAll = ({ body }: StreamStage, kinds: readonly string[]) =>
     kinds.includes(body.kind) && !passedBy.has(body.op);
-  const lastProduct = layer.findLastIndex(({ body }) => body.kind === 'product');
-  const guard = layer.findLastIndex(
+  const guard = layer.findIndex(
     (stage, i) =>
       i > attention &&
-      i < lastProduct &&
       isOfAll(stage, ['product', 'kept']) &&
       exchanges.some((e) => e.after.stage === stage.name),
   );
   const next = layer.findIndex((stage, i) => i > guard && stage.body.kind === 'product');
-  if (guard === -1) return [];
+  if (guard === -1 || next === -1) return [];
   const sync = (stage: StreamStage, layersBefore: 0 | 1): CacheSync => ({
     scope: 'cache',
     after: { stage: stage.name, phase: -1 },
