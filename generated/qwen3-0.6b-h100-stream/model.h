@@ -96,7 +96,8 @@ constexpr int kDelays[kStageCount] = { 0, 0, 0, 400, 0, 0, 0, 0, 0 };
 
 /** Blocks that share a head at a position. */
 __host__ __device__ inline constexpr int splits_at(int position) {
-  if (position >= 384) return 16;
+  if (position >= 640) return 16;
+  if (position >= 384) return 8;
   if (position >= 176) return 4;
   if (position >= 0) return 1;
   return 1;

@@ -133,11 +133,12 @@ export function streamPlaces(dims: ModelDims): {
   return { at, layerBytes, bytes: at.lm_head + bytesOf(shapeOf(dims, 'lm_head', 1)) };
 }
 
-/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 (docs/devlog.md, section 10). */
+/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of five on an H200 (docs/devlog.md, sections 10 and 97). */
 const usualSteps: readonly SplitStep[] = [
   { splits: 1, from: 0 },
   { splits: 4, from: 176 },
-  { splits: 16, from: 384 },
+  { splits: 8, from: 384 },
+  { splits: 16, from: 640 },
 ];
 
 /** The steps that a target has blocks for, the first from position 0 on. */

@@ -122,7 +122,7 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
     unsigned* const to = reinterpret_cast<unsigned*>(scratch.query(number(i)));
 #pragma unroll
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
-      if (pair_at(j) < kHeadPad / 2) to[pair_at(j)] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
+      if (pair_at(j) < kHeadPad / 2) to[scratch.query_place(pair_at(j))] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
   }
   if constexpr (Q == 1) {
     if (appends) {
@@ -131,7 +131,10 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
       for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
       const CachedRow row(vectors[kEach], value);
       keep_own<kEach>(scratch, queries, vectors[kEach], value, first_read);
-      store_position(cta, w, head, first, row, vectors[kEach], value);
+      if (Sets<Q>::first_set() == 0) {  // the others would store the same
+        store_position(cta, w, head, first, row, vectors[kEach], value);
+        if constexpr (T == 1) cta.hand_to_publisher(stage);
+      }
     }
   } else if constexpr (kChecks<T>) {
     if (appends && checks(cta)) {
@@ -154,31 +157,39 @@ DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
 }
 
 /** What the warps have of Q tokens from `first` on: publishes a head's output where it is `whole`, else as a split of it. Where `own`, the
- *  positions of the tokens themselves are added to the tiles. */
+ *  positions of the tokens themselves are added to the tiles. `place` is AttentionScratch::place_of this thread. */
 template <int T, int Q, class Partial, class Att>
-DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, const Partial& partial, const Att& att, int head, int first, int split,
-                             bool own, bool whole) {
+DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, unsigned place, const Partial& partial, const Att& att, int head,
+                             int first, int split, bool own, bool whole) {
   using S = Sets<Q>;
-  for (int i = int(threadIdx.x); i < S::kQueries * kPairs; i += kThreads) {
-    const int query = i / kPairs, pair = i % kPairs, row = query % 8, of_set = query / 8, line = scratch.line_of(row, 2 * pair % 8);
-    const bool apart = (Q == 1 || checks(cta)) && own;
-    float row_max = apart ? scratch.own_score[Q == 1 ? query % kGroup : query] : kMaskedScore, row_sum = 0;
-    float2 out = {0, 0};
-    const float score = row_max;
-#pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, scratch.row_max[k * S::kCount + of_set][row]);
-    if (apart) {
-      const float2 value = pair_of(scratch.own_value[Q == 1 ? 0 : query / kGroup][pair]);
-      row_sum = exp2_approx(score - row_max), out = {row_sum * value.x, row_sum * value.y};
-    }
+  using Scratch = AttentionScratch<Q>;
+  constexpr unsigned kItems = S::kQueries * kPairs;
+  for (unsigned i = threadIdx.x; i < kItems; i += kThreads, place = Scratch::place_of(i)) {
+    const unsigned query = i / kPairs, pair = i % kPairs;
+    const float *const maxima = scratch.row_max[0] + query, *const sums = scratch.row_sum[0] + query, *const elements = scratch.out[0][0][0] + place;
+    float max_of[S::kTeam], sum_of[S::kTeam];
+    float2 out_of[S::kTeam];
 #pragma unroll
     for (int k = 0; k < S::kTeam; ++k) {
-      const int from = k * S::kCount + of_set;
-      const float* const element = scratch.out[from][row][line] + pair / 4;
-      const float factor = exp2_approx(scratch.row_max[from][row] - row_max);
-      row_sum = fmaf(factor, scratch.row_sum[from][row], row_sum);
-      out.x = fmaf(factor, element[0], out.x);
-      out.y = fmaf(factor, element[scratch.kOutStride], out.y);
+      max_of[k] = maxima[k * S::kCount * 8];
+      sum_of[k] = sums[k * S::kCount * 8];
+      const float* const element = elements + k * S::kCount * Scratch::kPartSize;
+      out_of[k] = make_float2(element[0], element[Scratch::kOutStride]);
+    }
+    const bool apart = (Q == 1 || checks(cta)) && own;
+    const float score = apart ? scratch.own_score[Q == 1 ? query % kGroup : query] : kMaskedScore;
+    const float2 value = apart ? pair_of(scratch.own_value[Q == 1 ? 0 : query / kGroup][pair]) : make_float2(0, 0);
+    float row_max = score;
+#pragma unroll
+    for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, max_of[k]);
+    float row_sum = apart ? exp2_approx(score - row_max) : 0;
+    float2 out = {row_sum * value.x, row_sum * value.y};
+#pragma unroll
+    for (int k = 0; k < S::kTeam; ++k) {
+      const float factor = exp2_approx(max_of[k] - row_max);
+      row_sum = fmaf(factor, sum_of[k], row_sum);
+      out.x = fmaf(factor, out_of[k].x, out.x);
+      out.y = fmaf(factor, out_of[k].y, out.y);
     }
     if (Att::kExists && whole) {
       const int token = first + query / kGroup, row0 = (head * kGroup + query % kGroup) * kPairs;
@@ -205,6 +216,7 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const int team = S::team();
   const bool working = team < S::kTeam, own = split == splits - 1;
   const bool appends = own && team == S::kTeam - 1 && working;
+  const unsigned place = opaque(int(AttentionScratch<T>::place_of(threadIdx.x)));  // known before there are words
 
   if constexpr (T > 1) {
     if (own) {
@@ -216,10 +228,13 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   KvTile tile{};  // set, or else its registers would stay in use from one layer to the next
   int t = working ? team : count;  // the tile that is next; those of the cache first, then the positions of this pass
   int passed = 0;                  // slots
+  const auto skip_to = [&](int slot) {
+    cta.skip_slots(slot - passed, stage);
+    passed = max(passed, slot);
+  };
   const auto fetch = [&] {
     if (t >= count) return;
-#pragma unroll 1
-    for (; passed < t / kSlotTiles; ++passed) cta.skip_slot(stage);
+    skip_to(t / kSlotTiles);
     cta.wait_slot(stage);
     uint32_t rows = shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes);
     if constexpr (kChecks<T>)
@@ -229,10 +244,13 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if (kCodes && !(checks(cta) && own && t == count - 1)) tile.clear_from(cta.position - (tiles.begin + t) * kKvTile);
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
+  const auto skip_rest = [&] {
+    if (t + S::kTeam >= count) skip_to(slots);
+  };
   // The first tile is loaded while queries are waited for, where there are registers for both.
   constexpr bool kForAll = AttentionScratch<T>::kForAll;
   const bool reads = kForAll || t < count || appends;
-  if constexpr (!kFewRegisters<T>) fetch();
+  if constexpr (!kFewRegisters<T>) fetch(), skip_rest();
   if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, kForAll ? own : appends, stage);
   if constexpr (kForAll) cta.sync();
   if constexpr (kFewRegisters<T>) fetch();
@@ -253,15 +271,15 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     t += S::kTeam;
     fetch();
   }
-#pragma unroll 1
-  for (; passed < slots; ++passed) cta.skip_slot(stage);
+  skip_to(slots);
   cta.mark(stage, kPhaseCompute);
 #pragma unroll
   for (int i = 0; i < S::kHeld; ++i) running[i].store(scratch, warp() * S::kHeld + i, S::last_of(S::first_set() + i));
   cta.sync();
   cta.mark(stage, kPhaseMeet);
 
-  publish_attended(cta, scratch, partial, att, head, 0, split, own, splits == 1);
+  publish_attended(cta, scratch, place, partial, att, head, 0, split, own, splits == 1);
   cta.mark(stage, kPhasePublish);
-  if (own) cta.hand_to_publisher(stage);
+  if (T > 1 && own) cta.hand_to_publisher(stage);
+  if (own) ++cta.appends;
 }

@@ -13,16 +13,16 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
   const int team = S::team(), last_query = S::last_of(S::first_set());
   const bool working = team < S::kTeam;
+  const unsigned place = AttentionScratch<1>::place_of(threadIdx.x);
   int before = 0;        // tiles of this block that are of rows before
   int passed = 0;        // slots
   bool waited = false;   // for the slot that is next
   unsigned read = 0;     // bits of what was loaded from it
   const auto pass_slots = [&](int to) {
-#pragma unroll 1
-    for (; passed < to; ++passed, waited = false, read = 0) {
-      if (!waited) cta.wait_slot(stage);
-      cta.free_slot(read);
-    }
+    if (passed >= to) return;
+    if (waited) cta.free_slot(read), ++passed, waited = false, read = 0;
+    cta.skip_slots(to - passed, stage);
+    passed = to;
   };
   each_row(cta.pass, cta.layer, share, [&](int row, const RowShare& mine) {
     const int count = mine.tiles.end - mine.tiles.begin, position = cta.pass.rows[row].position;
@@ -60,7 +60,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     running.store(scratch, warp(), last_query);
     cta.sync();
     cta.mark(stage, kPhaseMeet);
-    publish_attended(cta, scratch, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
+    publish_attended(cta, scratch, place, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
     cta.mark(stage, kPhasePublish);
     cta.sync();  // the next row takes its place
   });

@@ -56,7 +56,18 @@ struct AttentionScratch {
   unsigned own_value[kChecks<T> ? 2 * T : 1][kHeadPad / 2];
 
   /** The line of elements e of a query with this e % 8. Lanes of a quad store two queries each, at the same time: to lines, and banks, of their own. */
-  DEVICE static int line_of(int query, int element) { return element ^ (query & 6); }
+  DEVICE static unsigned line_of(unsigned query, unsigned element) { return element ^ (query & 6); }
+
+  /** Where a pair of a query's elements lies: of every four pairs the middle two trade places, as the matrix instruction takes them. */
+  DEVICE static int query_place(int pair) { return (pair & ~3) | (pair & 1) << 1 | (pair >> 1 & 1); }
+
+  /** Where the first of two elements lies in `out`, of the first warp of its set [floats]: item `i` of pairs of queries. */
+  static constexpr int kPartSize = Sets<T>::kEach * 8 * kOutStride;
+  DEVICE static unsigned place_of(unsigned i) {
+    constexpr unsigned kPairs = kHeadDim / 2;
+    const unsigned query = i / kPairs, pair = i % kPairs, row = query % 8;
+    return query / 8 * kPartSize + (row * 8 + line_of(row, 2 * pair % 8)) * kOutStride + pair / 4;
+  }
 
   /** Where a query of this warp's sets lies, those behind it in the set kQueryStride apart. */
   DEVICE Wire* query(int number) { return kForAll ? queries[0][number] : queries[warp()][number - Sets<T>::first_set() * 8]; }
@@ -162,14 +173,13 @@ struct Cta {
 #endif
   }
 
-  /** What the block has appended to the cache is to become visible everywhere. By all computing threads. */
-  DEVICE void hand_to_publisher([[maybe_unused]] Stage stage) {
+  /** What the block has appended to the cache is to become visible everywhere. By kAppenders threads. */
+  DEVICE void hand_to_publisher([[maybe_unused]] Stage stage) const {
 #if PROFILE
-    if (threadIdx.x == 0) s.flags.appending = mark_of(0, int(stage), layer), s.flags.append_position = position;
+    if (threadIdx.x % kAppenders<T> == 0) s.flags.appending = mark_of(0, int(stage), layer), s.flags.append_position = position;
     __syncwarp();
 #endif
-    wake_publisher();
-    ++appends;
+    wake_publisher<T>();
   }
 
   /** Nothing can have arrived before so many cycles of the stage: polling earlier would only keep others waiting. */
@@ -227,9 +237,14 @@ struct Cta {
   DEVICE void wait_slot(Stage stage) const { wait_slots(lane() == 0, stage); }
   DEVICE void free_slot(unsigned read) { free_slots(lane() == 0, 1, read); }
 
-  DEVICE void skip_slot(Stage stage) {
-    wait_slot(stage);
-    free_slot(0);
+  /** Gives the next `count` slots back unread. */
+  DEVICE void skip_slots(int count, Stage stage) {
+#pragma unroll 1
+    for (; count > 0; count -= Shared::kSlots - 1) {
+      const int some = min(count, Shared::kSlots - 1);
+      wait_slots(lane() < some, stage);
+      free_slots(lane() < some, unsigned(some), 0);
+    }
   }
 
   /**

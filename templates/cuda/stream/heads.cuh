@@ -115,13 +115,14 @@ DEVICE void norm_and_rotate(HeadVector<Heads::kFactor> (&v)[N], const HeadScale<
   }
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    const float factor = kNormed ? rsqrtf(square[n] * (1.0f / kHeadDim) + kNormEps) : 1.0f;
+    const float factor = kNormed ? inverse_root(square[n] * (1.0f / kHeadDim) + kNormEps) : 1.0f;
 #pragma unroll
     for (int i = 0; i < kPairSlots; ++i) {
       float2 x = pair_of(v[n].w[i]);
-      if constexpr (Heads::kNorm) x.x *= factor * norm[n]->scale[i].x, x.y *= factor * norm[n]->scale[i].y;
-      if constexpr (Heads::kFactor) x.x *= factor, x.y *= factor;
+      // The factor, which comes last, goes in last.
+      if constexpr (Heads::kNorm) x.x *= norm[n]->scale[i].x, x.y *= norm[n]->scale[i].y;
       if constexpr (Heads::kRotate) x = rotated(x, rotation[n]->by[i]);
+      if constexpr (kNormed) x.x *= factor, x.y *= factor;
       if constexpr (kNormed || Heads::kRotate) v[n].w[i] = pair_word(x.x, x.y);
     }
   }

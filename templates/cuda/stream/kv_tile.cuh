@@ -127,6 +127,7 @@ struct Running {
   DEVICE void add(const KvTile& tile, const Wire* queries, int query_stride, int last_query, Counts&& counts) {
     const int lane = opaque(::lane()), quad = lane & 3;
     const Wire* const mine = queries + min(lane >> 2, last_query) * query_stride + quad * 8;
+    // A query is row r of the matrix with the first half of 8 elements, and row r + 8 with the others: one product has the sum of each.
     float score[2][2][4] = {};
 #pragma unroll
     for (int k = 0; k < KvTile::kKeySteps; ++k) {
@@ -134,8 +135,8 @@ struct Running {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint4 key = tile.key(half, k);
-        multiply_tile(score[half][0], q.x, 0, q.y, 0, key.x, key.y);
-        multiply_tile(score[half][1], q.z, 0, q.w, 0, key.z, key.w);
+        multiply_tile(score[half][0], q.x, q.y, q.z, q.w, key.x, key.y);
+        multiply_tile(score[half][1], q.x, q.y, q.z, q.w, key.z, key.w);
       }
     }
     float s[2][2], top = row_max;
@@ -144,7 +145,7 @@ struct Running {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const bool seen = counts(half * 8 + quad * 2 + i);
-        s[half][i] = seen ? (score[half][0][i] + score[half][1][i]) * (kAttnScale * kLog2e) * tile.key_scale(half, i) : kMaskedScore;
+        s[half][i] = seen ? (score[half][0][i] + score[half][1][i + 2]) * (kAttnScale * kLog2e) * tile.key_scale(half, i) : kMaskedScore;
         top = fmaxf(top, s[half][i]);
       }
     top = quad_max(top);
@@ -157,15 +158,15 @@ struct Running {
     }
     first = false;
     row_max = top;
+    const float from = fmaxf(top, kMaskedScore / 2);  // what does not count is far below, where nothing counts too
     float p[2][2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const bool seen = s[half][i] != kMaskedScore;
-        p[half][i] = seen ? exp2_approx(s[half][i] - top) : 0.0f;
+        p[half][i] = exp2_approx(s[half][i] - from);
         row_sum += p[half][i];
-        if (seen) p[half][i] *= tile.value_scale(half, i);
+        if (!kScaledCache || s[half][i] != kMaskedScore) p[half][i] *= tile.value_scale(half, i);
       }
     const unsigned p0 = pair_word(p[0][0], p[0][1]), p1 = pair_word(p[1][0], p[1][1]);
 #pragma unroll

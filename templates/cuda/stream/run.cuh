@@ -129,7 +129,7 @@ DEVICE void finish(Cta<T>& cta) {
   cta.sync();
   if (threadIdx.x == 0) cta.s.flags.finished = 1;
   cta.sync();
-  wake_publisher();
+  if (threadIdx.x < kAppenders<T>) wake_publisher<T>();
 #if PROFILE
   cta.track.close();
 #endif

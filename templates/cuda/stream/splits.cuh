@@ -49,7 +49,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
     const TokenSplits of = splits_of(cta, query / kGroup);
     const bool published = cta.batched() && kWholeHeads && of.count == 1, merged = !published && (!cta.batched() || of.count > 0);
     Words<2> sums[kShare], weights[kShare];
-    cta.delay(stage);
+    if (shares == kSplits) cta.delay(stage);  // fewer blocks keep nobody waiting
     warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
       bool all = true;
 #pragma unroll

@@ -46,14 +46,19 @@ DEVICE void warp_wait_until(Flags& flags, unsigned place, Ready&& ready) {
 /** Barriers of the hardware: of the warps that compute, and of those with the warp that publishes the cache. */
 constexpr int kConsumerBarrier = 1, kAppendBarrier = 2;
 
+/** Threads that say together what is appended: of one token a single warp appends, which says so long before the others come here. */
+template <int T>
+constexpr int kAppenders = T == 1 ? 32 : kThreads;
+
 /** A spare warp: what the block has appended to the cache becomes visible everywhere, while the others go on. A fence takes long. */
+template <int T>
 DEVICE void publish_cache([[maybe_unused]] const LaunchArgs& pass, Flags& flags) {
 #if PROFILE
   Track track;
   if (lane() == 0) track.open(pass.profile, kPublisherTrack);
 #endif
   for (int layers = 1;; ++layers) {
-    warps_sync(kAppendBarrier, kThreads + 32);
+    warps_sync(kAppendBarrier, kAppenders<T> + 32);
 #if PROFILE
     if (flags.finished) track.close();
     track.mark(flags.appending | kPhaseOthers << 24, flags.append_position);
@@ -72,8 +77,11 @@ DEVICE void publish_cache([[maybe_unused]] const LaunchArgs& pass, Flags& flags)
   }
 }
 
-/** Wakes publish_cache, by all computing threads. */
-DEVICE void wake_publisher() { asm volatile("bar.arrive %0, %1;" ::"n"(kAppendBarrier), "n"(kThreads + 32) : "memory"); }
+/** Wakes publish_cache, by kAppenders threads. */
+template <int T>
+DEVICE void wake_publisher() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kAppendBarrier), "n"(kAppenders<T> + 32) : "memory");
+}
 
 /** What a warp of this block waits for; 0 where none does. A warp that waits says so again and again, one that is done has only said it. */
 DEVICE unsigned waited_for(Flags& flags) {
