@@ -14,6 +14,9 @@ constexpr int kPadSlots = divide_up(kHeadPad / 2, 32);  // pairs of a padded hea
 /** Chunk `chunk` of a position's row of numbers lies at this chunk. */
 DEVICE int swizzled(int chunk, int position) { return chunk ^ ((position & 1) << 2 | (position >> 1 & 3)); }
 
+/** Where chunk `chunk` lies, more than the one whose place, swizzled, is `from`: of rows that begin at 128 bytes. */
+DEVICE uint32_t chunks_behind(uint32_t from, int chunk) { return (from ^ chunk % 8 * 16) + chunk / 8 * 128; }
+
 /** A key and a value in the hands of a warp, as numbers of the cache. */
 struct PlainRow {
   unsigned key[kPairSlots], value[kPairSlots];

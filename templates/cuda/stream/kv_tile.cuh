@@ -27,17 +27,18 @@ struct PlainTile {
   DEVICE float value_scale(int, int) const { return 1; }
 
   DEVICE void load(uint32_t rows, int first_position) {
+    static_assert(kScaledCache || kRowBytes % 128 == 0, "chunks_behind");
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
+    const uint32_t key = rows + r * kRowBytes + swizzled(quad, first_position + r) * 16;
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int k = 0; k < kKeySteps; ++k)
-        keys[half][k] = load_shared(rows + (half * 8 + r) * kRowBytes + swizzled(k * 4 + quad, first_position + half * 8 + r) * 16);
+      for (int k = 0; k < kKeySteps; ++k) keys[half][k] = load_shared(chunks_behind(key, 4 * k) + half * 8 * kRowBytes);
     const int row = (lane >> 4 & 1) * 8 + (lane & 7);
+    const uint32_t value = rows + row * kRowBytes + swizzled(lane >> 3 & 1, first_position + row) * 16;
 #pragma unroll
     for (int i = 0; i < kValueSteps; ++i) {
-      const int chunk = kHeadPad / 8 + i * 2 + (lane >> 3 & 1);
-      const uint32_t address = rows + row * kRowBytes + swizzled(chunk, first_position + row) * 16;
+      const uint32_t address = chunks_behind(value, kHeadPad / 8 + i * 2);
       asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                    : "=r"(values[i].x), "=r"(values[i].y), "=r"(values[i].z), "=r"(values[i].w)
                    : "r"(address)

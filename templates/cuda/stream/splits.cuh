@@ -48,7 +48,6 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
     const int item = min(i0 + lane() % kSide, end - 1), query = item / kPairs, first = lane() / kSide;
     const TokenSplits of = splits_of(cta, query / kGroup);
     const bool published = cta.batched() && kWholeHeads && of.count == 1, merged = !published && (!cta.batched() || of.count > 0);
-    const int loads = merged ? divide_up(of.count, 4) : 0;
     Words<2> sums[kShare], weights[kShare];
     if (shares == kSplits) cta.delay(stage);  // fewer blocks keep nobody waiting
     warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
@@ -57,7 +56,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
       for (int k = 0; k < kShare; ++k) {
         const int split = of.first + min(first + 4 * k, of.count - 1);
         sums[k] = weights[k] = Words<2>{};
-        if (k >= loads) continue;
+        if (!merged) continue;
         sums[k] = load_words<2>(from, SplitWords<T>::sum(head, item, split));
         weights[k] = load_words<2>(from, SplitWords<T>::weight(head, query, split));
       }
@@ -68,7 +67,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
     cta.mark(stage, kPhaseOthers);
     float row_max = kMaskedScore;
 #pragma unroll
-    for (int k = 0; k < kShare; ++k) row_max = fmaxf(row_max, k < loads ? __uint_as_float(weights[k].v[0]) : kMaskedScore);
+    for (int k = 0; k < kShare; ++k) row_max = fmaxf(row_max, __uint_as_float(weights[k].v[0]));
 #pragma unroll
     for (int other = kSide; other < 32; other *= 2) row_max = fmaxf(row_max, __shfl_xor_sync(~0u, row_max, other));
     float x = 0, y = 0, row_sum = 0;
