@@ -355,8 +355,8 @@ describe('a stream', () => {
                                                                                                                         block sync: o_proj reuses what attend reads: the sums of all warps
       attn_out   o_proj attn_add                  rows                    117.44         37.9         26.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
       ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         21.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
-      ffn_down   down_proj ffn_add                rows                    176.16         56.8         32.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
                                                                                                                         cache: attend of the next pass streams positions that kv_append stores in other blocks
+      ffn_down   down_proj ffn_add                rows                    176.16         56.8         32.4         7.1  exchange of x: attn_norm needs whole tokens of x, which ffn_add makes in other blocks
       head       final_norm* lm_head              rows                    311.16        100.8          0.8        12.7  exchange of logits: sample needs all of logits, which lm_head makes in other blocks
       sample     sample                           once                                                 0.6         7.6  exchange of next: embed of the next pass needs next, which sample makes in another block
       total                                                              1191.97        384.9        121.9       153.8  142 exchanges a token
@@ -364,7 +364,7 @@ describe('a stream', () => {
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
-      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
+      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 2558 tok/s at position 0, 390.9 us a token, since reads go on beside waits and work, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
@@ -390,7 +390,7 @@ describe('a stream', () => {
       "blocks  96; each streams 1.97 to 3.26 MB a token and polls 211 KiB of exchanges; 0.0 % of the stream is padding
       ring    8 slots of 16 KiB; 5, 5, 4 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
-      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 16 blocks a kv head, whose splits are merged
+      heads   one block a kv head; from position 176 on 4 blocks a kv head, whose splits are merged; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 3918 tok/s at position 0, 255.2 us a token, since reads go on beside waits and work, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, slot, cells, streamAttend, streamQueries, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"

@@ -17,9 +17,10 @@ export function dealt(n: number, share: number, shares: number): Range {
 /** What a block has of n rows that are dealt in tiles of so many. */
 export function dealtRows(n: number, tileRows: number, blocks: number, block: number): Range {
   const tiles = Math.ceil(n / tileRows);
-  const last = block - (blocks - tiles); // of fewer tiles than blocks, which the last ones have
-  const { begin, end } =
-    tiles < blocks ? { begin: Math.max(0, last), end: Math.max(0, last + 1) } : dealt(tiles, block, blocks);
+  const [each, left] = [Math.floor(tiles / blocks), tiles % blocks];
+  const last = block - (blocks - left); // among those that have one of what is left
+  const begin = each * block + Math.max(0, last);
+  const end = begin + each + (last >= 0 ? 1 : 0);
   return { begin: Math.min(n, begin * tileRows), end: Math.min(n, end * tileRows) };
 }
 
@@ -93,11 +94,10 @@ export class HeadDeal {
   unit(pass: number) {
     const { dims } = this.#schedule;
     const position = this.#launch.position + pass * this.#launch.tokens;
-    const most = this.mostSplits;
     const splits = this.splits(pass);
-    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
+    const [head, split] = [this.#block % dims.kvHeads, Math.floor(this.#block / dims.kvHeads)];
     const group = dims.qHeads / dims.kvHeads;
-    return head < dims.kvHeads && split < splits ? { position, head, split, splits, group } : null;
+    return split < splits ? { position, head, split, splits, group } : null;
   }
 
   /** Words of one split of a head: its elements, then one for the maximum and the sum. */

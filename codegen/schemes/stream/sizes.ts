@@ -173,15 +173,11 @@ function fitCopies(shapes: readonly ProductShape[], slots: number, slotBytes: nu
   return layerBytes(shapes) <= 2 * slots * slotBytes ? 1 : 2;
 }
 
-/**
- * The tiles [first, end) of a product that a block has: numbers of blocks differ by one at most. Where there are fewer than blocks, the last
- * blocks have one each: the first ones attend.
- */
+/** The tiles [first, end) of a product that a block has. What is left once all have as many goes to the last blocks, one each: the first ones attend. */
 export function tilesOf({ tiles }: Pick<StreamProduct, 'tiles'>, block: number, blocks: number) {
-  const without = blocks - tiles;
-  if (without > 0) return { first: Math.max(0, block - without), end: Math.max(0, block + 1 - without) };
-  const dealt = (i: number) => Math.floor(tiles / blocks) * i + Math.floor(((tiles % blocks) * i) / blocks);
-  return { first: dealt(block), end: dealt(block + 1) };
+  const without = blocks - (tiles % blocks);
+  const before = (i: number) => Math.floor(tiles / blocks) * i + Math.max(0, i - without);
+  return { first: before(block), end: before(block + 1) };
 }
 
 /**

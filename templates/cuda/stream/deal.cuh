@@ -24,10 +24,10 @@ struct Product {
   /** True when every warp has kWarpCells cells of real columns. */
   static constexpr bool kExact = kWarpCells * kWarps * 32 == K;
 
-  /** Where there are fewer tiles than blocks, the last blocks have one each: the first ones attend. */
+  /** What is left once all have as many goes to the last blocks, one each: the first ones attend. */
   BOTH static constexpr int first(int block) {
-    if constexpr (kTiles < kBlocks) return block > kBlocks - kTiles ? block - (kBlocks - kTiles) : 0;
-    return dealt(kTiles, block, kBlocks);
+    constexpr int kEach = kTiles / kBlocks, kWithout = kBlocks - kTiles % kBlocks;
+    return kEach * block + (block > kWithout ? block - kWithout : 0);
   }
   BOTH static constexpr int tiles(int block) {
     if constexpr (kTiles % kBlocks == 0) return kMostTiles;

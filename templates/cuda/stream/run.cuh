@@ -44,7 +44,7 @@ DEVICE void embed_residual(Cta<T>& cta, const Table& table) {
 
 /** Slots that this block may fill at once: those that alone have all positions of a head need more than their share. */
 DEVICE int copies_at(int position) {
-  const bool alone = int(blockIdx.x) < kUnits && int(blockIdx.x) % kSplits == 0 && splits_at(position) == 1;
+  const bool alone = int(blockIdx.x) < kKvHeads && splits_at(position) == 1;
   return alone ? kCopiesInFlight + 1 : kCopiesInFlight;
 }
 
@@ -56,7 +56,7 @@ template <class Shared>
 DEVICE bool stream_rows(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int copies) {
   p.begin_stage(stage);
   const LaunchArgs& pass = p.pass;
-  const int head = int(blockIdx.x) / kSplits, share = int(blockIdx.x) % kSplits;
+  const auto [head, share] = unit_of(int(blockIdx.x));
   if (int(blockIdx.x) >= kUnits) return true;
   int left = 0;  // tiles of this block that are still to be copied
   each_row(pass, layer, share, [&](int, const RowShare& mine) { left += mine.tiles.end - mine.tiles.begin; });
@@ -83,8 +83,9 @@ DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, i
   if constexpr (Shared::kTokens > 1)
     if (p.pass.batch) return stream_rows(p, stage, cache, layer, copies);
   p.begin_stage(stage);
-  const int block = int(blockIdx.x), head = block / kSplits, split = block % kSplits, splits = splits_at(position);
-  if (block >= kUnits || split >= splits) return true;
+  const auto [head, split] = unit_of(int(blockIdx.x));
+  const int splits = splits_at(position);
+  if (int(blockIdx.x) >= kUnits || split >= splits) return true;
   const Range tiles = tiles_of(layer, position, split, splits);
   const char* const rows = reinterpret_cast<const char*>(cache) + size_t(head) * p.pass.context * kRowBytes;
   for (int tile = tiles.begin; tile < tiles.end; tile += kSlotTiles) {

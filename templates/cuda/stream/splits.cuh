@@ -2,9 +2,15 @@
 #pragma once
 #include "shares.cuh"
 
-/** The blocks that work on attention: unit = head * kSplits + split. */
+/** The blocks that work on attention: one of every head, then the next of every head. So few splits lie in the first blocks, which have the fewest rows. */
 constexpr int kUnits = kKvHeads * kSplits;
 static_assert(kUnits <= kBlocks, "a block works on one unit");
+
+struct Unit {
+  int head, split;
+};
+
+DEVICE Unit unit_of(int block) { return {block % kKvHeads, block / kKvHeads}; }
 
 /** The words of the splits: [head][split][query][pair][2] weighted values, then [head][split][query][2] maximum and sum. */
 template <int T>
@@ -37,7 +43,7 @@ DEVICE bool rows_are_whole(const LaunchArgs& pass) { return kWholeHeads && pass.
 /** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
-  const int head = opaque(cta.index() / kSplits), share = cta.index() % kSplits;
+  const int head = opaque(unit_of(cta.index()).head), share = unit_of(cta.index()).split;
   const int shares = cta.batched() ? kSplits : splits_at(cta.position);  // blocks that merge
   if (cta.index() >= kUnits || share >= shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
   constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
