@@ -53,6 +53,8 @@ const recordShape = z.object({
   tokens: z.int().positive(),
   figures: z.array(figureShape).min(1),
   pollCycles: z.record(z.string(), z.int().nonnegative()).nullable(),
+  /** Where they are from, if not from a search on the first model before its tokens were timed. */
+  pollCyclesFrom: z.string().optional(),
   /** Fewer than all where the calibration was interrupted: it goes on from there. */
   points: z.array(pointShape),
   prompts: z.array(promptShape).default([]),

@@ -45,7 +45,7 @@ export interface Refitted {
 /** @param from what is known without a measurement: name, architecture, sizes
  *  @throws OnelaunchError of kind usage for a record of another target */
 export function refit(from: Target, record: CalibrationRecord): Refitted {
-  const { figures, points, pollCycles, date, device, clocks } = record;
+  const { figures, points, pollCycles, pollCyclesFrom, date, device, clocks } = record;
   refuseOther(from, record);
   const probed = probedTarget(from, figures);
   const delayed = pollCycles ? { ...probed, pollCycles } : probed;
@@ -75,7 +75,8 @@ export function refit(from: Target, record: CalibrationRecord): Refitted {
       ...(prompts.length > 0 && {
         tiled: `this and the other terms of prompts fitted to ${prompts.length} timed prompts of ${modelsOf(record.prompts)}${spreadOfAll(record.prompts.map((one) => one.millis))}`,
       }),
-      ...(pollCycles && points[0] && { pollCycles: `coordinate descent on ${points[0].model}` }),
+      ...(pollCycles &&
+        points[0] && { pollCycles: pollCyclesFrom ?? `coordinate descent on ${points[0].model}` }),
     },
   };
   return {
