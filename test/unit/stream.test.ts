@@ -123,23 +123,24 @@ test('tiles are dealt and cells are placed by the arithmetic of the kernel', () 
   const templates = join(import.meta.dirname, '../../templates/cuda');
   const found = (file: string, pattern: RegExp) =>
     pattern.exec(readFileSync(join(templates, file), 'utf8'))![0];
-  const dealt = found('lib/block.cuh', /int dealt\(int n, int i, int parts\) \{.*\}/);
+  const first = found('stream/deal.cuh', /int first\(int block\) \{[\s\S]*?\n {2}\}/);
   const swizzle = found('stream/formats.cuh', /int cell_piece\(int row, int piece\) \{.*\}/);
   const place = found('stream/pack.cuh', /const int piece = [\s\S]*?const int column = .*;/);
   const columns = found('stream/formats.cuh', /template <int K>\nstruct WarpColumns \{[\s\S]*?\n\};/);
   const [tiles, blocks, cells] = [131, 29, 18];
   const program = `#include <cstdio>
-    ${dealt}
     ${swizzle}
     #define BOTH
+    constexpr int kTiles = ${tiles}, kBlocks = ${blocks};
+    ${first}
     constexpr int kWarps = ${streamWarps}, kRowTile = 8;
     constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
     ${columns}
     struct P { using Columns = WarpColumns<${cells * 32 - 40}>; };
     int main() {
       for (int block = 0; block < ${blocks}; ++block) {
-        const int first = dealt(${tiles}, block, ${blocks}), end = dealt(${tiles}, block + 1, ${blocks});
-        for (int tile = first; tile < end; ++tile) {
+        const int end = first(block + 1);
+        for (int tile = first(block); tile < end; ++tile) {
           for (int i = 0; i < P::Columns::kCells * 32; ++i) {
             ${place}
             printf("%d %d %d %d\\n", block, row, column, P::Columns::place(column / 32) == i / 32);
