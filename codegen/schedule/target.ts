@@ -22,7 +22,8 @@ export interface Target {
   readonly cacheBandwidth?: number;
   /**
    * For the stages of a stream: clock cycles after the start of a stage before which its input has never been there, so that polling
-   * earlier only keeps others waiting. By an op of the stage; 0 where it was not measured.
+   * earlier only keeps others waiting. By an op of the stage; 0 where it was not measured. Splits are merged by all blocks of a head, or by few, which
+   * do not wait so long.
    */
   readonly pollCycles?: Readonly<Partial<Record<OpName, number>>>;
   /** What stages cost beyond the bytes that they read (terms.ts); absent where nobody has calibrated it. */
