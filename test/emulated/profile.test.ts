@@ -26,7 +26,10 @@ const blocks = 4;
 const made = vi.hoisted(() => ({}) as { kernel: Kernel; profile: Profile });
 
 // The emulator stands in for nvcc and the GPU. The library that is timed alone is that of the profile too: one is compiled.
-vi.mock('../../codegen/build/can-run.ts', () => ({ checkDevice: () => {} }));
+vi.mock('../../codegen/build/can-run.ts', async (original) => ({
+  ...(await original<object>()),
+  checkDevice: () => {},
+}));
 vi.mock('../../load.ts', async (original) => ({
   ...(await original<object>()),
   buildKernel: async (asked: AskedKernel) => {

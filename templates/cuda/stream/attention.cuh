@@ -250,10 +250,11 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   // The first tile is loaded while queries are waited for, where there are registers for both.
   constexpr bool kForAll = AttentionScratch<T>::kForAll;
   const bool reads = kForAll || t < count || appends;
-  if constexpr (!kFewRegisters<T>) fetch(), skip_rest();
+  constexpr bool kEarly = !kFewRegisters<T> && T <= 8;
+  if constexpr (kEarly) fetch(), skip_rest();
   if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, kForAll ? own : appends, stage);
   if constexpr (kForAll) cta.sync();
-  if constexpr (kFewRegisters<T>) fetch();
+  if constexpr (!kEarly) fetch();
   const bool windowed = window_of(cta.layer) != 0;
 #pragma unroll 1
   for (bool last = T > 1 && appends && !checks(cta); t < count || last;) {

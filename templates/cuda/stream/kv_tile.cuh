@@ -4,6 +4,7 @@
 
 constexpr float kLog2e = 1.44269504f;
 constexpr float kMaskedScore = -1e30f;  // the score of a position that does not count
+constexpr float kLeastScore = kMaskedScore / 2;  // less than any that does: what does not count weighs nothing beside it
 /** Weights times scales are as small as the scales: in fp16, which has few small numbers, in units as large as values may be. */
 constexpr float kWeightUnit = kScaledCache && std::is_same_v<Wire, fp16> ? 64 : 1;
 
@@ -120,7 +121,7 @@ using KvTile = std::conditional_t<kScaledCache, ScaledTile, PlainTile>;
 /** Running softmax of eight queries: lane / 4 is a query in scores, 2 (lane % 4) and + 1 are in `out`. */
 struct Running {
   float out[kHeadPad / 16][4] = {};
-  float row_max = kMaskedScore, row_sum = 0;
+  float row_max = kLeastScore, row_sum = 0;
   bool first = true;  // no tile has been added
 
   /** counts(column): whether this lane's query sees that position of the tile. */
@@ -159,13 +160,12 @@ struct Running {
     }
     first = false;
     row_max = top;
-    const float from = fmaxf(top, kMaskedScore / 2);  // what does not count is far below, where nothing counts too
     float p[2][2];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        p[half][i] = exp2_approx(s[half][i] - from);
+        p[half][i] = exp2_approx(s[half][i] - top);
         row_sum += p[half][i];
         if (!kScaledCache || s[half][i] != kMaskedScore) p[half][i] *= tile.value_scale(half, i);
       }
