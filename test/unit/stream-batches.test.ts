@@ -50,7 +50,7 @@ describe('a pass of several sequences', () => {
       },
     });
     expect(faults).toEqual([]);
-    expect([...readers].sort()).toEqual([0, 1]);
+    expect([...readers].sort()).toEqual([0, 2]);
   });
 
   it('reads nothing of the cache that it appends', () => {

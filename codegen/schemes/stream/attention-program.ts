@@ -71,9 +71,9 @@ export class AttentionProgram {
   /** A batch: one row after the other. In a layer with a window fewer positions are dealt in the same shares. */
   #attendRows(stage: StreamStage, epoch: number, rows: readonly number[]): void {
     const { deal, place } = this.#trace;
-    const { kvHeads } = this.#schedule.dims;
-    const [head, split] = [this.#block % kvHeads, Math.floor(this.#block / kvHeads)];
-    if (split >= deal.mostSplits) return;
+    const most = deal.mostSplits;
+    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
+    if (head >= this.#schedule.dims.kvHeads) return;
     for (const [token, position] of rows.entries()) {
       const share = deal.share(token, split);
       if (!share) continue;

@@ -95,9 +95,9 @@ export class HeadDeal {
     const { dims } = this.#schedule;
     const position = this.#launch.position + pass * this.#launch.tokens;
     const splits = this.splits(pass);
-    const [head, split] = [this.#block % dims.kvHeads, Math.floor(this.#block / dims.kvHeads)];
+    const [head, split] = [Math.floor(this.#block / splits), this.#block % splits];
     const group = dims.qHeads / dims.kvHeads;
-    return split < splits ? { position, head, split, splits, group } : null;
+    return head < dims.kvHeads ? { position, head, split, splits, group } : null;
   }
 
   /** Words of one split of a head: its elements, then one for the maximum and the sum. */

@@ -23,12 +23,12 @@ export function uncoveredStream(
   const layers = Math.min(dims.pattern.length + 1, dims.layers);
   const few = { ...schedule, dims: { ...dims, layers } };
   // Of the first head's splits, those that append and their neighbours, which read what was appended.
-  const ends = splitSteps.flatMap(({ splits }) => [(splits - 2) * dims.kvHeads, (splits - 1) * dims.kvHeads]);
+  const ends = splitSteps.flatMap(({ splits }) => [splits - 2, splits - 1]);
   // Of those that pass by a product the last, and the first that does not.
   const passing = schedule.products.flatMap((p) =>
     p.passedBy ? [blocks - p.tiles - 1, blocks - p.tiles] : [],
   );
-  const walked = [...new Set([0, 1, dims.kvHeads, ...ends, ...passing, blocks - 1])].filter(
+  const walked = [...new Set([0, 1, ...ends, ...passing, blocks - 1])].filter(
     (block) => block >= 0 && block < blocks,
   );
   const passes = Math.max(2, Math.ceil((2 * rotating.buffers) / layers));

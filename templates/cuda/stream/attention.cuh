@@ -207,8 +207,10 @@ template <int T, class Heads, class Qkv, class Squares, class Partial, class Att
 DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
                         const Att& att, Stage stage) {
   using S = Sets<T>;
-  const int head = opaque(unit_of(cta.index()).head), split = unit_of(cta.index()).split, splits = splits_at(cta.position);
-  if (cta.index() >= kUnits || split >= splits) return;
+  const int splits = splits_at(cta.position);
+  if (cta.index() >= kKvHeads * splits) return;
+  const Unit unit = unit_of(cta.index(), splits);
+  const int head = opaque(unit.head), split = unit.split;
   auto& scratch = cta.s.work.attention;
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
   const Range tiles = tiles_of(cta.layer, cta.position, split, splits);

@@ -7,7 +7,8 @@ template <int T, class Heads, class Qkv, class Squares, class Partial, class Att
 DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
                         const Att& att, Stage stage) {
   using S = Sets<1>;
-  const int head = opaque(unit_of(cta.index()).head), share = unit_of(cta.index()).split;
+  const Unit unit = unit_of(cta.index(), kSplits);
+  const int head = opaque(unit.head), share = unit.split;
   if (cta.index() >= kUnits) return;
   auto& scratch = cta.s.work.row;
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};

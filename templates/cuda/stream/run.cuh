@@ -56,7 +56,8 @@ template <class Shared>
 DEVICE bool stream_rows(Producer<Shared>& p, Stage stage, const Cache* cache, int layer, int copies) {
   p.begin_stage(stage);
   const LaunchArgs& pass = p.pass;
-  const auto [head, share] = unit_of(int(blockIdx.x));
+  const Unit unit = unit_of(int(blockIdx.x), kSplits);
+  const int head = unit.head, share = unit.split;
   if (int(blockIdx.x) >= kUnits) return true;
   int left = 0;  // tiles of this block that are still to be copied
   each_row(pass, layer, share, [&](int, const RowShare& mine) { left += mine.tiles.end - mine.tiles.begin; });
@@ -83,9 +84,10 @@ DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, i
   if constexpr (Shared::kTokens > 1)
     if (p.pass.batch) return stream_rows(p, stage, cache, layer, copies);
   p.begin_stage(stage);
-  const auto [head, split] = unit_of(int(blockIdx.x));
   const int splits = splits_at(position);
-  if (int(blockIdx.x) >= kUnits || split >= splits) return true;
+  if (int(blockIdx.x) >= kKvHeads * splits) return true;
+  const Unit unit = unit_of(int(blockIdx.x), splits);
+  const int head = unit.head, split = unit.split;
   const Range tiles = tiles_of(layer, position, split, splits);
   const char* const rows = reinterpret_cast<const char*>(cache) + size_t(head) * p.pass.context * kRowBytes;
   for (int tile = tiles.begin; tile < tiles.end; tile += kSlotTiles) {

@@ -2,7 +2,7 @@
 #pragma once
 #include "shares.cuh"
 
-/** The blocks that work on attention: one of every head, then the next of every head. So few splits lie in the first blocks, which have the fewest rows. */
+/** The most blocks that work on attention. */
 constexpr int kUnits = kKvHeads * kSplits;
 static_assert(kUnits <= kBlocks, "a block works on one unit");
 
@@ -10,7 +10,8 @@ struct Unit {
   int head, split;
 };
 
-DEVICE Unit unit_of(int block) { return {block % kKvHeads, block / kKvHeads}; }
+/** What a block works on where each head has so many splits: those of a head are neighbours, and all are in the first blocks, which have the fewest rows. */
+DEVICE Unit unit_of(int block, int splits) { return {int(unsigned(block) / unsigned(splits)), int(unsigned(block) % unsigned(splits))}; }
 
 /** The words of the splits: [head][split][query][pair][2] weighted values, then [head][split][query][2] maximum and sum. */
 template <int T>
@@ -43,9 +44,10 @@ DEVICE bool rows_are_whole(const LaunchArgs& pass) { return kWholeHeads && pass.
 /** Merges the splits of a head: the blocks of the head share its words. Eight items a warp, four lanes an item that share the splits. */
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
-  const int head = opaque(unit_of(cta.index()).head), share = unit_of(cta.index()).split;
   const int shares = cta.batched() ? kSplits : splits_at(cta.position);  // blocks that merge
-  if (cta.index() >= kUnits || share >= shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
+  if (cta.index() >= kKvHeads * shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
+  const Unit unit = unit_of(cta.index(), shares);
+  const int head = opaque(unit.head), share = unit.split;
   constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
   const int begin = dealt(kItems, share, shares), end = dealt(kItems, share + 1, shares);
   const Published from = partial.of(cta.epoch);
