@@ -246,14 +246,14 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if (kCodes && !(checks(cta) && own && t == count - 1)) tile.clear_from(cta.position - (tiles.begin + t) * kKvTile);
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
-  const auto skip_rest = [&] {
-    if (t + S::kTeam >= count) skip_to(slots);
-  };
   // The first tile is loaded while queries are waited for, where there are registers for both.
   constexpr bool kForAll = AttentionScratch<T>::kForAll;
   const bool reads = kForAll || t < count || appends;
   constexpr bool kEarly = !kFewRegisters<T> && T <= 8;
-  if constexpr (kEarly) fetch(), skip_rest();
+  if constexpr (kEarly) {
+    fetch();
+    if (t + S::kTeam >= count) skip_to(slots);  // this warp reads nothing more
+  }
   if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, kForAll ? own : appends, stage);
   if constexpr (kForAll) cta.sync();
   if constexpr (!kEarly) fetch();
