@@ -98,7 +98,7 @@ describe('plan stream', () => {
         "ffn_down: x to qkv head",
         "head: logits to sample",
         "sample: next to embed",
-        "cache after ffn_down",
+        "cache after ffn_up",
         "block after merge",
       ]
     `);
@@ -299,7 +299,7 @@ describe('the simulator of exchanges', () => {
   test('sees a slot that nobody gives back', () => {
     const kept = edit((event) => (event.kind === 'free' && event.slot === 3 ? null : event));
     expect(kept.at(-1)!.text).toMatchInlineSnapshot(
-      `"warp 0 of block 1 waits in ffn_down of layer 0, pass 0 for word 0 of h of ffn_up, epoch 0"`,
+      `"warp 0 of block 2 waits in ffn_down of layer 0, pass 0 for word 0 of h of ffn_up, epoch 0"`,
     );
   });
 
