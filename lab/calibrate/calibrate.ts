@@ -60,6 +60,8 @@ export async function measureTarget(from: Target, input: CalibrateInput): Promis
   const pollCycles = target.pollCycles ?? null;
   const recordOf = (points: readonly TimedPoint[], prompts: readonly TimedPrompt[]): CalibrationRecord => ({
     ...{ date: input.date, device: input.deviceName, arch: from.arch, tokens, figures, pollCycles },
+    // Those that are gone on with keep their origin.
+    ...(before?.pollCyclesFrom !== undefined && { pollCyclesFrom: before.pollCyclesFrom }),
     clocks: null,
     points: [...points],
     prompts: [...prompts],
