@@ -284,8 +284,8 @@ describe('the simulator of exchanges', () => {
     });
     expect(fault).toMatchInlineSnapshot(`
       {
-        "kind": "race",
-        "text": "cache of layer 0: attention of layer 0, pass 1 reads what attention of layer 0, pass 0 writes",
+        "kind": "unwritten",
+        "text": "cache of layer 0: attention of layer 0, pass 1 reads what nobody wrote",
       }
     `);
     expect(kinds(usual, { slots: 64 })).toEqual(new Set());

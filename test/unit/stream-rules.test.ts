@@ -257,7 +257,7 @@ describe('a stream that needs more shared memory than the target has', () => {
       "streams.ts:10:32: error: shared-memory-over-budget
         10 | export const wideSlots = plan('wide_slots', stages, stream({ slotBytes: 16384 }));
            |                                ^^^^^^^^^^
-        a pass of 1 token with 4 slots of 16 KiB needs 107 KiB of shared memory a block, and rtx4090 has 99.
+        a pass of 1 token with 4 slots of 16 KiB needs 100 KiB of shared memory a block, and rtx4090 has 99.
         Legal here: slotBytes: 8192; or barriers()."
     `);
     expect(check(illegal.whole, modelOf('qwen3-8b'), 'rtx4090')).toEqual([]);

@@ -18,6 +18,8 @@ interface Attended {
   readonly appended: Range | null;
   /** Whether it publishes whole heads: no other block has a part of them. */
   readonly isWhole: boolean;
+  /** Whether a warp makes queries ready for all, which meet then, or each warp its own. */
+  readonly readiesForAll: boolean;
 }
 
 /** Some elements of a head's attention output, for a token. */
@@ -65,6 +67,7 @@ export class AttentionProgram {
       cached: { begin: first + mine.begin, end: first + mine.end },
       appended: split === splits - 1 ? { begin: row + position, end: row + position + tokens } : null,
       isWhole: splits === 1,
+      readiesForAll: tokens === 1,
     });
   }
 
@@ -87,6 +90,7 @@ export class AttentionProgram {
         cached: { begin: at(share.cached.begin), end: at(share.cached.end) },
         appended: share.own ? { begin: row + position, end: row + position + 1 } : null,
         isWhole: deal.isWhole(deal.splitsOf(place.pass, token)),
+        readiesForAll: false,
       });
       this.#trace.do({ kind: 'meet' });
     }
@@ -108,7 +112,7 @@ export class AttentionProgram {
 
   #attendTo(stage: StreamStage, epoch: number, attended: Attended): void {
     const { dims } = this.#schedule;
-    const { tokens, head, split, cache, cached, appended, isWhole } = attended;
+    const { tokens, head, split, cache, cached, appended, isWhole, readiesForAll } = attended;
     const { warps } = this.#launch;
     const trace = this.#trace;
     const group = dims.qHeads / dims.kvHeads;
@@ -123,12 +127,27 @@ export class AttentionProgram {
     const appends = appended ? warps - 1 : -1;
     const count = cached.end - cached.begin;
     const slots = slotsFor(count);
-    const ask = () => {
-      for (let warp = 0; warp < warps; warp++) {
-        if (warp >= count && warp !== appends) continue;
-        heads(turned ? 'qr' : 'q', head * group, group, warp, dims.qHeads);
-        if (factored) heads('squares', head * group, group, warp, dims.qHeads + dims.kvHeads);
+    const queries = (first: number, each: number, warp: number) => {
+      heads(turned ? 'qr' : 'q', head * group + first, each, warp, dims.qHeads);
+      if (factored) heads('squares', head * group + first, each, warp, dims.qHeads + dims.kvHeads);
+    };
+    const askForAll = () => {
+      const ready = `queries of block ${this.#block}`;
+      const each = Math.ceil(group / warps);
+      for (let first = 0; first < group; first += each) {
+        const warp = first / each;
+        queries(first, Math.min(each, group - first), warp);
+        trace.touch('store', ready, warp, warp + 1, trace.place.order, warp);
       }
+      trace.do({ kind: 'meet' });
+      const [readers, order] = [Math.ceil(group / each), trace.place.order];
+      for (let warp = 0; warp < warps; warp++) trace.touch('load', ready, 0, readers, order, warp);
+    };
+    const ask = () => {
+      if (readiesForAll) askForAll();
+      else
+        for (let warp = 0; warp < warps; warp++)
+          if (warp < count || warp === appends) queries(0, group, warp);
       trace.ownWork('store');
     };
     trace.takeSlots(slots, ask, (i) => {

@@ -240,7 +240,7 @@ function kernelSize(
   const group = dims.qHeads / dims.kvHeads;
   const queries = Math.min(8, group * tokens);
   const held = checks ? setsOf(dims, tokens) : 1; // sets of a warp
-  const readyQueries = held > 1 ? group * tokens : streamWarps * queries; // once for all warps, or for each its own
+  const readyQueries = held > 1 || tokens === 1 ? group * tokens : streamWarps * queries; // once for all warps, or for each its own
   const parts = streamWarps * held * (queries * 8 * (headPad / 8 + 4) * 4 + 64);
   const apart = checks ? tokens : 1; // tokens whose own position is apart from the tiles
   const vectors = apart > 1 ? 2 * apart : 1; // their values and keys, or one value

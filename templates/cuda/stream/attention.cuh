@@ -29,15 +29,16 @@ DEVICE void store_position(Cta<T>& cta, const LayerWeights& w, int head, int tok
   __syncwarp();
 }
 
-/** The scores of queries [first, first + N) with the position of their own token, which needs no tile: key_of(n, i) is its word. By one warp. */
-template <int T, int N, bool Squares, class KeyOf>
-DEVICE void keep_scores(AttentionScratch<T>& to, const HeadVector<Squares> (&queries)[N], int first, KeyOf&& key_of) {
+/** The scores of queries [first, first + N) with the position of their own token, which needs no tile: query_of(n, i) and key_of(n, i) are words. By
+ *  one warp. */
+template <int N, class Scratch, class QueryOf, class KeyOf>
+DEVICE void keep_scores(Scratch& to, int first, QueryOf&& query_of, KeyOf&& key_of) {
   float score[N] = {};
 #pragma unroll
   for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < kPairSlots; ++i) {
-      const float2 q = pair_of(queries[n].w[i]), k = pair_of(key_of(n, i));
+      const float2 q = pair_of(query_of(n, i)), k = pair_of(key_of(n, i));
       score[n] = fmaf(q.x, k.x, fmaf(q.y, k.y, score[n]));
     }
 #pragma unroll
@@ -46,14 +47,12 @@ DEVICE void keep_scores(AttentionScratch<T>& to, const HeadVector<Squares> (&que
     for (int n = 0; n < N; ++n) score[n] += __shfl_xor_sync(~0u, score[n], other);
 #pragma unroll
   for (int n = 0; n < N; ++n)
-    if (lane() == 0 && first + n < kGroup * AttentionScratch<T>::kApart) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
+    if (lane() == 0 && first + n < kGroup * Scratch::kApart) to.own_score[first + n] = score[n] * (kAttnScale * kLog2e);
 }
 
-/** The same with the value, of one token alone. */
-template <int N, bool Squares>
-DEVICE void keep_own(AttentionScratch<1>& to, const HeadVector<Squares> (&queries)[N], const HeadVector<Squares>& key, const HeadVector<false>& value,
-                     int first) {
-  keep_scores(to, queries, first, [&](int, int i) { return key.w[i]; });
+/** The value of the token whose position is apart, where that is one token's. By one warp. */
+template <class Scratch>
+DEVICE void keep_value(Scratch& to, const HeadVector<false>& value) {
 #pragma unroll
   for (int i = 0; i < kPairSlots; ++i)
     if (pair_at(i) < kPairs) to.own_value[0][pair_at(i)] = value.w[i];
@@ -64,33 +63,47 @@ struct HeadWords {
   Published qkv, squares;
 };
 
-/** Key and value of token `token`: waited for, made ready, stored. By one warp. */
-template <int T, class Heads>
-DEVICE void append(Cta<T>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, int token, Stage stage) {
-  const HeadScale<Heads> scale(norms.key);
-  Rotation<Heads> rotation;
-  rotation.load(cta.pass, turned_by(cta.layer, cta.position + token));
+/** Key and value of a token of the pass, in the hands of the warp that appends them. */
+template <class Heads>
+struct OwnPosition {
   HeadVector<Heads::kFactor> key[1];
   HeadVector<false> value;
-  warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
-    key[0].template load<T>(from.qkv, from.squares, key_word(head), token);
-    value.template load<T>(from.qkv, {}, value_word(head), token);
-    return key[0].here() && value.here();
-  });
-  norm_and_rotate<Heads, 1>(key, {&scale}, {&rotation});
-  store_position(cta, w, head, token, CachedRow(key[0], value), key[0], value);
-}
 
-/** The queries that a warp makes ready, rotated, into the scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key
- *  and value of the one, or the scores of queries with their own tokens in a check. */
-template <int T, class Heads, int Q>
-DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head,
+  /** Waits for both, and makes them ready. */
+  template <int T>
+  DEVICE void read(Cta<T>& cta, const HeadWords& from, const HeadNorms& norms, int head, int token, Stage stage) {
+    const HeadScale<Heads> scale(norms.key);
+    Rotation<Heads> rotation;
+    rotation.load(cta.pass, turned_by(cta.layer, cta.position + token));
+    cta.delay(stage);
+    warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
+      key[0].template load<T>(from.qkv, from.squares, key_word(head), token);
+      value.template load<T>(from.qkv, {}, value_word(head), token);
+      return key[0].here() && value.here();
+    });
+    norm_and_rotate<Heads, 1>(key, {&scale}, {&rotation});
+  }
+
+  /** Stores both; what the cache has of them, they are then. */
+  template <int T>
+  DEVICE void append(Cta<T>& cta, const LayerWeights& w, int head, int token) {
+    const CachedRow row(key[0], value);
+    store_position(cta, w, head, token, row, key[0], value);
+  }
+};
+
+/** The queries that this warp makes ready, rotated, into the scratch: of Q tokens from `first` on, all of the pass or one. Where `appends`, also key
+ *  and value of a row, or the scores of queries with their own tokens in a check. */
+template <int T, class Heads, int Q, bool Row>
+DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q, Row>& scratch, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head,
                          int first, bool appends, Stage stage) {
-  constexpr int kEach = Sets<Q>::kRead, kKey = Q == 1 ? 1 : 0;
+  using S = Sets<Q, Row>;
+  constexpr int kEach = S::kRead, kKey = Row ? 1 : 0;
+  if (S::first_read() >= S::kQueries) return;
   HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and after them the key
   HeadVector<false> value{};
-  const int first_read = Sets<Q>::first_read();
-  const auto number = [&](int i) { return min(first_read + i, Sets<Q>::kQueries - 1); };
+  const int first_read = S::first_read();
+  const auto number = [&](int i) { return min(first_read + i, S::kQueries - 1); };
   // What does not depend on the words is loaded before they are waited for.
   const HeadScale<Heads> query_scale(norms.query), key_scale(norms.key);
   constexpr int kShared = Q == 1 ? kEach : kEach % kGroup == 0 ? kGroup : kGroup % kEach == 0 ? kEach : 1;  // neighbouring queries of one token
@@ -103,13 +116,13 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
 #pragma unroll
     for (int i = 0; i < kEach; ++i)
       vectors[i].template load<T>(from.qkv, from.squares, query_word(head * kGroup + number(i) % kGroup), first + number(i) / kGroup);
-    if (Q == 1 && appends) {
+    if (Row && appends) {
       vectors[kEach + kKey - 1].template load<T>(from.qkv, from.squares, key_word(head), first);
       value.template load<T>(from.qkv, {}, value_word(head), first);
     }
 #pragma unroll
     for (int i = 0; i < kEach + kKey; ++i) all &= vectors[i].here();
-    return all && (Q > 1 || value.here());
+    return all && (!Row || value.here());
   });
   cta.mark(stage, kPhaseOthers);
   const HeadScale<Heads>* scales[kEach + kKey];
@@ -124,29 +137,50 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q>& scratch, const HeadWo
     for (int j = 0; j < divide_up(kHeadPad / 2, 32); ++j)
       if (pair_at(j) < kHeadPad / 2) to[scratch.query_place(pair_at(j))] = j < kPairSlots && pair_at(j) < kPairs ? vectors[i].w[j < kPairSlots ? j : 0] : 0;
   }
-  if constexpr (Q == 1) {
+  if constexpr (Row) {
     if (appends) {
-      HeadVector<Heads::kFactor> queries[kEach];
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) queries[i] = vectors[i];
-      const CachedRow row(vectors[kEach], value);
-      keep_own<kEach>(scratch, queries, vectors[kEach], value, first_read);
-      if (Sets<Q>::first_set() == 0) {  // the others would store the same
-        store_position(cta, w, head, first, row, vectors[kEach], value);
-        if constexpr (T == 1) cta.hand_to_publisher(stage);
-      }
+      auto& key = vectors[kEach];
+      const CachedRow row(key, value);
+      keep_scores<kEach>(
+          scratch, first_read, [&](int n, int i) { return vectors[n].w[i]; }, [&](int, int i) { return key.w[i]; });
+      keep_value(scratch, value);
+      if (S::first_set() == 0) store_position(cta, w, head, first, row, key, value);  // the others would store the same
     }
   } else if constexpr (kChecks<T>) {
     if (appends && checks(cta)) {
-      keep_scores(scratch, vectors, first_read, [&](int n, int i) {
-        return pair_at(i) < kPairs ? scratch.own_value[T + number(n) / kGroup][pair_at(i)] : 0;
-      });
+      keep_scores<kEach>(
+          scratch, first_read, [&](int n, int i) { return vectors[n].w[i]; },
+          [&](int n, int i) { return pair_at(i) < kPairs ? scratch.own_value[T + number(n) / kGroup][pair_at(i)] : 0; });
     }
   }
   __syncwarp();
 }
 
-/** In a check the last tile of the cache is one with the positions of the pass, which append() has left in the block's tile: before them come
+/** Queries of a pass of one token, for all warps; and by the warp that `appends` key and value, with the scores of the queries with them. */
+template <class Heads>
+DEVICE void read_token(Cta<1>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, bool appends, Stage stage) {
+  auto& scratch = cta.s.work.attention;
+  using S = Sets<1>;
+  OwnPosition<Heads> own;
+  if (appends) own.read(cta, from, norms, head, 0, stage);
+  read_queries<1, Heads>(cta, scratch, from, w, norms, head, 0, false, stage);
+  cta.sync();
+  cta.mark(stage, kPhaseOthers);
+  if (!appends) return;
+  own.append(cta, w, head, 0);
+  cta.hand_to_publisher(stage);
+  keep_value(scratch, own.value);
+#pragma unroll 1
+  for (int first = 0; first < S::kQueries; first += S::kEach) {
+    const auto word = [&](int n, int i) {
+      const auto* const query = reinterpret_cast<const unsigned*>(scratch.query(min(first + n, S::kQueries - 1)));
+      return pair_at(i) < kPairs ? query[scratch.query_place(pair_at(i))] : 0;
+    };
+    keep_scores<S::kEach>(scratch, first, word, [&](int, int i) { return own.key[0].w[i]; });
+  }
+}
+
+/** In a check the last tile of the cache is one with the positions of the pass, which have been left in the block's tile: before them come
  *  the cached ones, of which the ring has `count`. By one warp. */
 template <int T>
 DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
@@ -156,21 +190,21 @@ DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
   return own;
 }
 
-/** What the warps have of Q tokens from `first` on: publishes a head's output where it is `whole`, else as a split of it. Where `own`, the
- *  positions of the tokens themselves are added to the tiles. `place` is AttentionScratch::place_of this thread. */
-template <int T, int Q, class Partial, class Att>
-DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, unsigned place, const Partial& partial, const Att& att, int head,
+/** What the first `Team` warps of every set have of Q tokens from `first` on: publishes a head's output where it is `whole`, else as a split of it.
+ *  Where `own`, the positions of the tokens themselves are added to the tiles. `place` is AttentionScratch::place_of this thread. */
+template <int Team, int T, int Q, bool Row, class Partial, class Att>
+DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q, Row>& scratch, unsigned place, const Partial& partial, const Att& att, int head,
                              int first, int split, bool own, bool whole) {
-  using S = Sets<Q>;
-  using Scratch = AttentionScratch<Q>;
+  using Scratch = AttentionScratch<Q, Row>;
+  using S = typename Scratch::S;
   constexpr unsigned kItems = S::kQueries * kPairs;
   for (unsigned i = threadIdx.x; i < kItems; i += kThreads, place = Scratch::place_of(i)) {
     const unsigned query = i / kPairs, pair = i % kPairs;
     const float *const maxima = scratch.row_max[0] + query, *const sums = scratch.row_sum[0] + query, *const elements = scratch.out[0][0][0] + place;
-    float max_of[S::kTeam], sum_of[S::kTeam];
-    float2 out_of[S::kTeam];
+    float max_of[Team], sum_of[Team];
+    float2 out_of[Team];
 #pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) {
+    for (int k = 0; k < Team; ++k) {
       max_of[k] = maxima[k * S::kCount * 8];
       sum_of[k] = sums[k * S::kCount * 8];
       const float* const element = elements + k * S::kCount * Scratch::kPartSize;
@@ -181,11 +215,11 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, un
     const float2 value = apart ? pair_of(scratch.own_value[Q == 1 ? 0 : query / kGroup][pair]) : make_float2(0, 0);
     float row_max = score;
 #pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) row_max = fmaxf(row_max, max_of[k]);
+    for (int k = 0; k < Team; ++k) row_max = fmaxf(row_max, max_of[k]);
     float row_sum = apart ? exp2_approx(score - row_max) : 0;
     float2 out = {row_sum * value.x, row_sum * value.y};
 #pragma unroll
-    for (int k = 0; k < S::kTeam; ++k) {
+    for (int k = 0; k < Team; ++k) {
       const float factor = exp2_approx(max_of[k] - row_max);
       row_sum = fmaf(factor, sum_of[k], row_sum);
       out.x = fmaf(factor, out_of[k].x, out.x);
@@ -201,6 +235,9 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q>& scratch, un
     }
   }
 }
+
+/** Warps whose parts are added up in the place of a set's, where they have all tiles of a token. */
+constexpr int kSmallTeam = Sets<1>::kTeam < 4 ? Sets<1>::kTeam : 4;
 
 /** Attention of this block's unit; publishes the head's output where the block has all its positions, else its split. */
 template <int T, class Heads, class Qkv, class Squares, class Partial, class Att>
@@ -222,7 +259,11 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 
   if constexpr (T > 1) {
     if (own) {
-      for (int token = warp(); token < T; token += kWarps) append<T, Heads>(cta, from, w, norms, head, token, stage);
+      for (int token = warp(); token < T; token += kWarps) {
+        OwnPosition<Heads> of;
+        of.read(cta, from, norms, head, token, stage);
+        of.append(cta, w, head, token);
+      }
       cta.sync();
     }
   }
@@ -247,15 +288,21 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
   };
   // The first tile is loaded while queries are waited for, where there are registers for both.
-  constexpr bool kForAll = AttentionScratch<T>::kForAll;
-  const bool reads = kForAll || t < count || appends;
-  constexpr bool kEarly = !kFewRegisters<T> && T <= 8;
+  // Where all meet in between, the ring has to hold what they wait for until then.
+  constexpr bool kHolds = !S::kForAll || SharedMemory<T>::kSlots > divide_up(2 * S::kTeam, kSlotTiles);
+  constexpr bool kEarly = !kFewRegisters<T> && T <= 8 && kHolds;
   if constexpr (kEarly) {
     fetch();
     if (t + S::kTeam >= count) skip_to(slots);  // this warp reads nothing more
   }
-  if (reads) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, kForAll ? own : appends, stage);
-  if constexpr (kForAll) cta.sync();
+  if constexpr (T == 1) {
+    read_token<Heads>(cta, from, w, norms, head, appends && S::first_set() == 0, stage);
+  } else if constexpr (S::kForAll) {
+    read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, own, stage);
+    cta.sync();
+  } else {
+    if (t < count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, appends, stage);
+  }
   if constexpr (!kEarly) fetch();
   const bool windowed = window_of(cta.layer) != 0;
 #pragma unroll 1
@@ -281,7 +328,13 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   cta.sync();
   cta.mark(stage, kPhaseMeet);
 
-  publish_attended(cta, scratch, place, partial, att, head, 0, split, own, splits == 1);
+  const auto publish = [&](auto team) {
+    publish_attended<decltype(team)::value>(cta, scratch, place, partial, att, head, 0, split, own, splits == 1);
+  };
+  if (T == 1 && count <= kSmallTeam)
+    publish(std::integral_constant<int, kSmallTeam>{});  // the others have no tile
+  else
+    publish(std::integral_constant<int, S::kTeam>{});
   cta.mark(stage, kPhasePublish);
   if (T > 1 && own) cta.hand_to_publisher(stage);
   if (own) ++cta.appends;

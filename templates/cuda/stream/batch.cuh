@@ -6,7 +6,8 @@
 template <int T, class Heads, class Qkv, class Squares, class Partial, class Att>
 DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
                         const Att& att, Stage stage) {
-  using S = Sets<1>;
+  using Scratch = AttentionScratch<1, T != 1>;
+  using S = typename Scratch::S;
   const Unit unit = unit_of(cta.index(), kSplits);
   const int head = opaque(unit.head), share = unit.split;
   if (cta.index() >= kUnits) return;
@@ -14,7 +15,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
   const int team = S::team(), last_query = S::last_of(S::first_set());
   const bool working = team < S::kTeam;
-  const unsigned place = AttentionScratch<1>::place_of(threadIdx.x);
+  const unsigned place = Scratch::place_of(threadIdx.x);
   int before = 0;        // tiles of this block that are of rows before
   int passed = 0;        // slots
   bool waited = false;   // for the slot that is next
@@ -61,7 +62,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     running.store(scratch, warp(), last_query);
     cta.sync();
     cta.mark(stage, kPhaseMeet);
-    publish_attended(cta, scratch, place, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
+    publish_attended<S::kTeam>(cta, scratch, place, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
     cta.mark(stage, kPhasePublish);
     cta.sync();  // the next row takes its place
   });

@@ -22,34 +22,39 @@ static_assert(kWarps == 8, "a lane adds eight sums");
 template <int T>
 constexpr bool kChecks = T > 1 && T == kCheckTokens;
 
-/** Tokens of attention's queries: 8 queries a set, the warps of a set share the positions. A warp works on one set, or on all where tokens are checked. */
-template <int T>
+/**
+ * Tokens of attention's queries: 8 queries a set, the warps of a set share the positions. A warp works on one set, or on all where tokens are checked.
+ * Queries are made ready for all warps, which meet then, where the warps have all sets, and in a pass of one token: each look at words delays those
+ * of others. Of a row of a batch a warp makes its own ready: rows come one after the other, and a meeting would be in the way.
+ */
+template <int T, bool Row = false>
 struct Sets {
   static constexpr int kQueries = kGroup * T;
   static constexpr int kCount = divide_up(kQueries, 8);
   static constexpr int kEach = kQueries < 8 ? kQueries : 8;
   static constexpr int kHeld = kChecks<T> ? kCount : 1;  // sets of a warp
   static constexpr int kTeam = kWarps * kHeld / kCount > 0 ? kWarps * kHeld / kCount : 1;  // warps of a set
-  static constexpr int kRead = kHeld > 1 ? divide_up(kQueries, kWarps) : kEach;  // queries that a warp makes ready, for all or for itself
+  static constexpr bool kForAll = kHeld > 1 || (T == 1 && !Row);
+  static constexpr int kRead = kForAll ? divide_up(kQueries, kWarps) : kEach;  // queries that a warp makes ready
   static_assert(kCount <= kWarps, "a warp works on one set of queries");
 
   /** Of a warp: its place among those of its sets, the first of these, the first query that it makes ready. */
   DEVICE static int team() { return warp() * kHeld / kCount; }
   DEVICE static int first_set() { return kHeld > 1 ? 0 : warp() % kCount; }
-  DEVICE static int first_read() { return kHeld > 1 ? warp() * kRead : first_set() * 8; }
+  DEVICE static int first_read() { return kForAll ? warp() * kRead : first_set() * 8; }
   /** The last query of a set. */
   DEVICE static int last_of(int set) { return min(kEach, kQueries - set * 8) - 1; }
 };
 static_assert(Sets<(kCheckTokens > 1 ? kCheckTokens : 1)>::kTeam == Sets<1>::kTeam, "as many warps share the positions of a query");
 
-template <int T>
+template <int T, bool Row = false>
 struct AttentionScratch {
+  using S = Sets<T, Row>;
   static constexpr int kApart = kChecks<T> ? T : 1;  // tokens whose own position is apart from the tiles
   static constexpr int kQueryStride = kHeadPad + 32, kOutStride = kHeadPad / 8 + 4;
-  static constexpr bool kForAll = Sets<T>::kHeld > 1;      // queries are the same for all warps, which have all sets
-  static constexpr int kParts = kWarps * Sets<T>::kHeld;  // a part is what one warp has of one set
-  alignas(16) Wire queries[kForAll ? 1 : kWarps][kForAll ? Sets<T>::kQueries : Sets<T>::kEach][kQueryStride];
-  alignas(16) float out[kParts][Sets<T>::kEach][8][kOutStride];  // element e at [line_of(query, e % 8)][e / 8]: a lane stores all that it has at once
+  static constexpr int kParts = kWarps * S::kHeld;  // a part is what one warp has of one set
+  alignas(16) Wire queries[S::kForAll ? 1 : kWarps][S::kForAll ? S::kQueries : S::kEach][kQueryStride];
+  alignas(16) float out[kParts][S::kEach][8][kOutStride];  // element e at [line_of(query, e % 8)][e / 8]: a lane stores all that it has at once
   float row_max[kParts][8], row_sum[kParts][8];
   // A token's own position, where it is apart: its score with each query, its value, and where there are several tokens their keys behind all values.
   float own_score[kApart * kGroup];
@@ -62,7 +67,7 @@ struct AttentionScratch {
   DEVICE static int query_place(int pair) { return (pair & ~3) | (pair & 1) << 1 | (pair >> 1 & 1); }
 
   /** Where the first of two elements lies in `out`, of the first warp of its set [floats]: item `i` of pairs of queries. */
-  static constexpr int kPartSize = Sets<T>::kEach * 8 * kOutStride;
+  static constexpr int kPartSize = S::kEach * 8 * kOutStride;
   DEVICE static unsigned place_of(unsigned i) {
     constexpr unsigned kPairs = kHeadDim / 2;
     const unsigned query = i / kPairs, pair = i % kPairs, row = query % 8;
@@ -70,7 +75,7 @@ struct AttentionScratch {
   }
 
   /** Where a query of this warp's sets lies, those behind it in the set kQueryStride apart. */
-  DEVICE Wire* query(int number) { return kForAll ? queries[0][number] : queries[warp()][number - Sets<T>::first_set() * 8]; }
+  DEVICE Wire* query(int number) { return S::kForAll ? queries[0][number] : queries[warp()][number - S::first_set() * 8]; }
 };
 
 /** Bytes of a position of the KV cache, and the tiles that a slot holds. */
@@ -84,7 +89,7 @@ struct alignas(128) SharedMemory {
   union Work {
     char slices[kWarps][T * slice_stride(kMostWarpCells)];  // the products' inputs
     AttentionScratch<T> attention;
-    AttentionScratch<1> row;  // of one row of a batch
+    AttentionScratch<1, T != 1> row;  // of one row of a batch
     alignas(16) float sampler[T == 1 ? kSamplerFloats : 4];
   };
   alignas(16) Work work;

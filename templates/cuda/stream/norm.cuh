@@ -39,7 +39,7 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
     square = warp_sum(square);
     if (lane() == 0) squares[warp()] = square;
     cta.sync();
-    const float factor = rsqrtf(sum_of_warps(squares) * (1.0f / K) + kNormEps);
+    const float factor = inverse_root(sum_of_warps(squares) * (1.0f / K) + kNormEps);
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       if (word(i) >= kWords) break;
