@@ -102,7 +102,7 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q, Row>& scratch, const H
   if (S::first_read() >= S::kQueries) return;
   HeadVector<Heads::kFactor> vectors[kEach + kKey]{};  // the queries, and after them the key
   HeadVector<false> value{};
-  const int first_read = S::first_read();
+  const int first_read = opaque(S::first_read());  // what it leads to is not worth registers in all layers
   const auto number = [&](int i) { return min(first_read + i, S::kQueries - 1); };
   // What does not depend on the words is loaded before they are waited for.
   const HeadScale<Heads> query_scale(norms.query), key_scale(norms.key);
