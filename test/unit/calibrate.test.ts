@@ -17,7 +17,7 @@ import unfused from '../../configs/plans/unfused.ts';
 import { resolveTarget } from '../../configs/resolve.ts';
 import { targetText } from '../../configs/target-file.ts';
 import { targetNamed } from '../../configs/targets.ts';
-import { isTimedAt } from '../../lab/calibrate/calibrate.ts';
+import { isTimedAt, measureTarget } from '../../lab/calibrate/calibrate.ts';
 import { descendDelays } from '../../lab/calibrate/delays.ts';
 import { errorOf, fitTerms, type TimedToken } from '../../lab/calibrate/fit.ts';
 import { positionsWithin } from '../../lab/calibrate/kernels.ts';
@@ -161,6 +161,23 @@ describe('poll delays', () => {
     const { cycles } = await descendDelays({ ...schedule, target: { ...h100, pollCycles: {} } }, flat);
     expect(cycles).toEqual({});
     expect([at('embed'), at('head'), at('sample')].filter((stage) => touched.has(stage))).toEqual([]);
+  });
+
+  test('of a record that is gone on with are told of as they were found', async () => {
+    const before = readRecord(join(packageRoot(), 'bench', 'calibration', 'h200.json'));
+    const from = targetNamed('h200')!;
+    const records: CalibrationRecord[] = [];
+    const record = await measureTarget(from, {
+      ...{ models: [], before, date: '2026-11-30', deviceName: before.device, positions: [1], tokens: 4 },
+      ...{ replies: 1, device: 0, threads: 1, seeksDelays: true, isQuick: false, onlyPrompts: true },
+      signal: new AbortController().signal,
+      onProgress: () => {},
+      onLine: () => {},
+      onRecord: (made) => records.push(made),
+    });
+    const told = refit(from, before).target.origin?.['pollCycles'];
+    expect(told).toContain('together');
+    for (const made of [record, ...records]) expect(refit(from, made).target.origin?.['pollCycles']).toBe(told);
   });
 });
 
