@@ -177,7 +177,8 @@ describe('poll delays', () => {
     });
     const told = refit(from, before).target.origin?.['pollCycles'];
     expect(told).toContain('together');
-    for (const made of [record, ...records]) expect(refit(from, made).target.origin?.['pollCycles']).toBe(told);
+    for (const made of [record, ...records])
+      expect(refit(from, made).target.origin?.['pollCycles']).toBe(told);
   });
 });
 

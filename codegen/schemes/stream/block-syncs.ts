@@ -24,7 +24,10 @@ function beatsOf({ body, epilogue }: StreamStage): readonly (readonly Use[])[] {
     case 'product':
       return [[input], rows];
     case 'attend':
-      return [[{ ...input, own: false }], [{ space: 'work', own: false, writes: false, what: 'the sums of all warps' }]];
+      return [
+        [{ ...input, own: false }],
+        [{ space: 'work', own: false, writes: false, what: 'the sums of all warps' }],
+      ];
     case 'kept':
       return [[kept(body.op, false)]];
     case 'norm':
