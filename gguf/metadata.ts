@@ -2,7 +2,10 @@
 import { type GgufFile, numbersOf, textsOf } from './header.ts';
 import { broken, shown } from './refusals.ts';
 
-/** What is not there is undefined. All throw an OnelaunchError of kind usage for a value of another type. */
+/** The longest list that is read: twice the merges of the largest vocabulary there is. A number takes a byte of a file, and many of memory. */
+const mostElements = 1 << 20;
+
+/** What is not there is undefined. All throw an OnelaunchError of kind usage for a value of another type, or a list that is too long. */
 export interface Metadata {
   text(key: string): string | undefined;
   number(key: string): number | undefined;
@@ -28,6 +31,8 @@ export function metadataOf({ path, metadata }: Pick<GgufFile, 'path' | 'metadata
     (key: string): T[] | undefined => {
       const value = metadata.get(key);
       if (value === undefined) return undefined;
+      if (typeof value === 'object' && value.count > mostElements)
+        throw broken(path, `has a list of ${value.count} for ${key}, and at most ${mostElements} are read`);
       return (typeof value === 'object' ? read(value, key) : undefined) ?? refuse(key, wanted);
     };
   return {

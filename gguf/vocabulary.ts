@@ -39,8 +39,8 @@ export function tokenizerOf(path: string): object {
     added_tokens: added,
     ...steps,
     post_processor: surroundedBy({
-      bos: addedOf('bos', metadata, tokens, addsBos),
-      eos: addedOf('eos', metadata, tokens, false),
+      bos: addedOf('bos', { path, metadata, tokens }, addsBos),
+      eos: addedOf('eos', { path, metadata, tokens }, false),
     }),
     model: { ...model, vocab: Object.fromEntries(vocab.map((id) => [tokens[id]!, id])) },
   };
@@ -121,17 +121,25 @@ interface Special {
   readonly token: string;
 }
 
-/** The token that a text begins or ends with; undefined: none. @param usual where the file does not say whether it does */
+/** The token that a text begins or ends with; undefined: none. @param usual where the file does not say whether it does
+ *  @throws OnelaunchError of kind usage: a token that the vocabulary does not have */
 function addedOf(
   name: 'bos' | 'eos',
-  metadata: Metadata,
-  tokens: readonly string[],
+  {
+    path,
+    metadata,
+    tokens,
+  }: { readonly path: string; readonly metadata: Metadata; readonly tokens: readonly string[] },
   usual: boolean,
 ): Special | undefined {
   if (!(metadata.flag(`${prefix}.add_${name}_token`) ?? usual)) return undefined;
-  const id = metadata.number(`${prefix}.${name}_token_id`);
-  const token = id === undefined ? undefined : tokens[id];
-  return id === undefined || token === undefined ? undefined : { id, token };
+  const key = `${prefix}.${name}_token_id`;
+  const id = metadata.number(key);
+  if (id === undefined) return undefined;
+  const token = tokens[id];
+  if (token === undefined)
+    throw broken(path, `has ${id} for ${key}, and tokens 0 to ${tokens.length - 1}`, useFolder);
+  return { id, token };
 }
 
 function surroundedBy({ bos, eos }: Readonly<Record<'bos' | 'eos', Special | undefined>>): object {

@@ -211,6 +211,16 @@ const bad: readonly Case[] = [
     withKey('tokenizer.ggml.token_type', { i32s: [1] }),
     'has 8 tokens, and 1 types of tokens',
   ],
+  [
+    'more numbers than memory has room for',
+    withKey('tokenizer.ggml.token_type', { i32s: Array<number>((1 << 20) + 1).fill(1) }),
+    'has a list of 1048577 for tokenizer.ggml.token_type, and at most 1048576 are read',
+  ],
+  [
+    'a first token that there is not',
+    withKey('tokenizer.ggml.bos_token_id', { u32: 99 }),
+    'has 99 for tokenizer.ggml.bos_token_id, and tokens 0 to 7',
+  ],
   ['a merge of one part', withKey('tokenizer.ggml.merges', { texts: ['ab'] }), 'has the merge "ab"'],
   [
     'more tokens than rows',
