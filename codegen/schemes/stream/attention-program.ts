@@ -74,9 +74,9 @@ export class AttentionProgram {
   /** A batch: one row after the other. In a layer with a window fewer positions are dealt in the same shares. */
   #attendRows(stage: StreamStage, epoch: number, rows: readonly number[]): void {
     const { deal, place } = this.#trace;
-    const most = deal.mostSplits;
-    const [head, split] = [Math.floor(this.#block / most), this.#block % most];
-    if (head >= this.#schedule.dims.kvHeads) return;
+    const unit = deal.unit(place.pass);
+    if (!unit) return;
+    const { head, split, group } = unit;
     for (const [token, position] of rows.entries()) {
       const share = deal.share(token, split);
       if (!share) continue;
@@ -97,7 +97,7 @@ export class AttentionProgram {
     if (split > 0 || !deal.rowsAreWhole()) return;
     // Nothing is merged, so nobody else publishes what products read of tokens without a row.
     const { dims } = this.#schedule;
-    const size = (dims.qHeads / dims.kvHeads) * dims.headDim;
+    const size = group * dims.headDim;
     for (let token = rows.length; token < this.#launch.tokens; token++) {
       const at = token * dims.kvHeads + head;
       this.#trace.write({ tensor: 'att', stage: stage.name, epoch }, at * size, (at + 1) * size, 'dealt');
