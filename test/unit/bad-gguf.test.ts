@@ -33,13 +33,10 @@ const notUtf8 = Buffer.from([0x61, 0xff, 0xfe]);
 const of = (architecture: string): Gguf => withKey('general.architecture', { text: architecture });
 
 const pieces = sentencePieceGguf(true);
-const fewerScores: Gguf = {
+const withScores = (f32s: readonly number[]): Gguf => ({
   ...pieces,
-  metadata: pieces.metadata.map(([key, value]) => [
-    key,
-    String(key).endsWith('.scores') ? { f32s: [0, -1] } : value,
-  ]),
-};
+  metadata: pieces.metadata.map(([key, value]) => [key, String(key).endsWith('.scores') ? { f32s } : value]),
+});
 type Case = readonly [what: string, file: Gguf | Buffer, message: string | RegExp];
 const bad: readonly Case[] = [
   ['nothing', Buffer.alloc(0), 'is empty'],
@@ -143,6 +140,21 @@ const bad: readonly Case[] = [
     'must be a number',
   ],
   ['0 heads', withKey('llama.attention.head_count', { u32: 0 }), 'llama.attention.head_count is 0'],
+  [
+    'a factor that is no number',
+    withKey('llama.rope.scaling.factor', { f32: Number.NaN }),
+    'has NaN for llama.rope.scaling.factor, which must be finite',
+  ],
+  [
+    'an endless window',
+    withKey('llama.attention.sliding_window', { f32: Infinity }),
+    'has Infinity for llama.',
+  ],
+  [
+    'a score that is no number',
+    withScores([0, Number.NaN]),
+    'has NaN for tokenizer.ggml.scores, which must be finite',
+  ],
   ['an epsilon of 0', withKey('llama.attention.layer_norm_rms_epsilon', { f32: 0 }), 'rms_epsilon is 0'],
   ['more layers than tensors', withKey('llama.block_count', { u32: 2 }), 'lacks blk.1.attn_norm.weight, '],
   ['no embedding', withTensor('token_embd.weight', undefined), 'lacks token_embd.weight, the embedding'],
@@ -198,7 +210,7 @@ const bad: readonly Case[] = [
     withKey('tokenizer.ggml.model', { text: 'constructor' }),
     'has the vocabulary "constructor", supported: "gpt2"',
   ],
-  ['fewer scores than pieces', fewerScores, 'has 276 tokens, and 2 scores of tokens'],
+  ['fewer scores than pieces', withScores([0, -1]), 'has 276 tokens, and 2 scores of tokens'],
   [
     'an unknown pre-tokenizer',
     withKey('tokenizer.ggml.pre', { text: 'tekken' }),

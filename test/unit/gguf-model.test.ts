@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../codegen/build/package-root.ts';
 import { readModel } from '../../codegen/model/read-config.ts';
 import { readGguf } from '../../gguf/header.ts';
+import { metadataOf } from '../../gguf/metadata.ts';
 import { preflight } from '../../preflight.ts';
 import { chatTemplate } from '../../runtime/chat/chat-template.ts';
 import { readGenerationConfig } from '../../runtime/generation-config.ts';
@@ -359,4 +360,12 @@ test('a header is read once, until its file is written again', async () => {
   expect(readGguf(path).metadata.get('general.name')).toBe('two');
   write('six');
   expect(readGguf(path).metadata.get('general.name')).toBe('six');
+});
+
+test('a list of a header is read once, and only as what it is', () => {
+  const path = writeGguf(join(folder, 'list.gguf'), smallGguf);
+  const file = readGguf(path);
+  const tokens = metadataOf(file).texts('tokenizer.ggml.tokens');
+  expect(metadataOf(file).texts('tokenizer.ggml.tokens')).toBe(tokens);
+  expect(() => metadataOf(file).numbers('tokenizer.ggml.tokens')).toThrow('must be a list of numbers');
 });
