@@ -19,6 +19,7 @@ import type { CheckedModel } from '../preflight.ts';
 import { computeGolden } from './compute-golden.ts';
 import type { WorkFlags } from './experiment-flags.ts';
 import { modeOf } from './experiment-flags.ts';
+import { needWritable } from './output-file.ts';
 import { engineOptions } from './reply.ts';
 import { counted, seconds, type Ui } from './ui.ts';
 
@@ -58,6 +59,7 @@ export async function prepare(
 ): Promise<Prepared> {
   const begun = performance.now();
   const mode = modeOf(flags);
+  needWritable('journal', flags.journal, 'mine.jsonl');
   const isTimed = mode !== 'build' && !flags.explain;
   const { preflight } = await import('../preflight.ts');
   const { storedGolden } = await import('../lab/truth.ts');

@@ -1,5 +1,8 @@
 // What a command may touch of the process: streams, environment, signals that end it. Tests hand over another one.
+import { fstatSync } from 'node:fs';
 import { Readable } from 'node:stream';
+import { isFull, whyUnwritten } from '../files/write-failure.ts';
+import { exitCode } from './errors.ts';
 
 export interface Io {
   readonly stdin: Readable & {
@@ -40,7 +43,7 @@ export function keepStdoutForData(): void {
 
 /** The process itself. A second signal leaves at once, for a command that does not come to its end. */
 export function processIo(): Io {
-  const { stdin, stderr } = process;
+  const { stderr } = process;
   const listeners: Record<'all' | 'terminate' | 'left', (() => void) | undefined> = {
     all: undefined,
     terminate: undefined,
@@ -49,7 +52,10 @@ export function processIo(): Io {
   stdout.on('error', (error: NodeJS.ErrnoException) => {
     // The reader left, as head does: nobody is there to be told.
     if (error.code === 'EPIPE') return (listeners.left ?? (() => process.exit(0)))();
-    stderr.write(`error: the output cannot be written: ${error.message}\n`, () => process.exit(1));
+    const why = `error: the output cannot be written: ${whyUnwritten('stdout', error)}\n`;
+    const hint = `hint: ${isFull(error) ? 'free some space, or ' : ''}write it to another place: > FILE\n`;
+    const code = isFull(error) ? exitCode.environment : exitCode.failed;
+    stderr.write(why + hint, () => process.exit(code));
   });
   // What cannot be said is not worth another exit code.
   stderr.on('error', () => {});
@@ -71,7 +77,7 @@ export function processIo(): Io {
     };
   };
   return {
-    stdin,
+    stdin: stdinOfProcess(),
     out: (text) => void writeData(text),
     err: (text) => void stderr.write(text),
     outIsTty: stdout.isTTY === true,
@@ -84,6 +90,17 @@ export function processIo(): Io {
     onTerminate: handing('terminate'),
     onReaderLeft: handing('left'),
   };
+}
+
+/** Node takes a folder for an empty file: who reads it is told. */
+function stdinOfProcess(): Io['stdin'] {
+  if (!fstatSync(0).isDirectory()) return process.stdin;
+  const error = Object.assign(new Error('stdin is a folder'), { code: 'EISDIR' });
+  return new Readable({
+    read() {
+      this.destroy(error);
+    },
+  });
 }
 
 /** Ends the process when all that was written has arrived. Where it could not, the stream's own error ends it. */

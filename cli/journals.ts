@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
 import { exitCode } from './errors.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
+import { needWritable } from './output-file.ts';
 import type { Ui } from './ui.ts';
 
 interface JournalFlags {
@@ -58,6 +59,7 @@ export async function mergeJournals(ui: Ui, paths: readonly string[], flags: Jou
       hint: 'give another --journal',
     });
   }
+  needWritable('journal', flags.journal, 'all.jsonl');
   const { merged } = await import('../lab/merge.ts');
   const { writeJournal } = await import('../lab/journal.ts');
   const { header, records } = merged(paths);

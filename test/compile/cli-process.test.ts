@@ -69,7 +69,7 @@ describe('the process', () => {
   });
 
   it.each([['models'], ['bild', '--json'], ['complete', ...tiny, '--prompt', 'The', '--quiet']])(
-    '%j exits with 1 and says so in one line when its output cannot be written',
+    '%j exits with 3 and says so in one line, with a hint, when its output cannot be written',
     (...args) => {
       const full = openSync('/dev/full', 'w');
       const { status, stderr } = spawnSync(process.execPath, [program.path, ...args], {
@@ -77,12 +77,26 @@ describe('the process', () => {
         stdio: ['ignore', full, 'pipe'],
       });
       closeSync(full);
-      expect(status).toBe(1);
-      const errors = stderr.split('\n').filter((line) => line.startsWith('error: '));
-      expect(errors).toEqual(['error: the output cannot be written: ENOSPC: no space left on device, write']);
+      expect(status).toBe(3);
+      const said = stderr.split('\n').filter((line) => /^(error|hint): /.test(line));
+      expect(said).toEqual([
+        'error: the output cannot be written: its disk is full',
+        'hint: free some space, or write it to another place: > FILE',
+      ]);
       expect(stderr).not.toMatch(/^\s+at /m);
     },
   );
+
+  it('says that its stdin is a folder, which Node reads as an empty file', () => {
+    const stdin = openSync(folder, 'r');
+    const { status, stderr } = spawnSync(process.execPath, [program.path, 'complete', 'qwen3-tiny'], {
+      encoding: 'utf8',
+      stdio: [stdin, 'ignore', 'pipe'],
+    });
+    closeSync(stdin);
+    const said = 'error: cannot read stdin: it is a folder\nhint: give a file of text\n';
+    expect({ status, stderr }).toEqual({ status: 2, stderr: said });
+  });
 
   it('says that its folder is gone where a plan file is to be read, for whose loader Node would wait for ever', () => {
     const gone = mkdtempSync(join(folder, 'gone-'));

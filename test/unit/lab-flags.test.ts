@@ -118,9 +118,8 @@ const cases: readonly Refused[] = [
   [[...explore, '--journal', ''], "error: --journal is '', must be a text that is not empty", 'mine.jsonl'],
   [
     [...explore, '--journal', at('none/j.jsonl')],
-    `error: cannot write ${at('none/j.jsonl')}`,
-    '--journal FILE',
-    3,
+    `error: --journal is '${at('none/j.jsonl')}', which cannot be written: its folder does not exist`,
+    '--journal mine.jsonl',
   ],
   [
     ['explore', 'qwen3-tiny', 'more', '--vary', 'prefetch=1'],
@@ -168,6 +167,11 @@ const cases: readonly Refused[] = [
     ['explore', 'list', at('empty.jsonl')],
     `error: ${at('empty.jsonl')} has no experiment: it was left before its first line`,
     'begins it anew',
+  ],
+  [
+    ['explore', 'merge', at('empty.jsonl'), at('empty.jsonl'), '--journal', at('none/j.jsonl')],
+    `error: --journal is '${at('none/j.jsonl')}', which cannot be written: its folder does not exist`,
+    '--journal all.jsonl',
   ],
   [['explore', 'merge', at('empty.jsonl')], 'error: merge takes two journals or more', 'gen explore merge'],
   [
