@@ -48,6 +48,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const { resolveModel, resolveTarget } = await import('../configs/resolve.ts');
         const { targetText } = await import('../configs/target-file.ts');
         const { checkDevice, tellThreads } = await import('../codegen/build/can-run.ts');
+        const { needOutputRoot } = await import('../codegen/build/output-root.ts');
         const { findGpus } = await import('../codegen/build/gpus.ts');
         if (options.refit !== undefined) needNoOthers(command, '--refit', ['--refit', '--target', '--out']);
         const from = resolveTarget(options.target, findGpus, options.device);
@@ -91,6 +92,7 @@ export function addCalibrate(program: Program, start: Start): void {
         const isGpu = from.kind === 'cuda';
         const ordinal = options.device ?? 0;
         checkDevice(from, ordinal, findGpus);
+        needOutputRoot();
         for (const note of tellThreads(from, options.threads, options.target)) ui.warn(note);
         const named = options.models?.split(',').map((name): CalibrationModel => ({ name }));
         const wanted = named ?? modelsFor[from.kind];

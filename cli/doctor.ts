@@ -1,10 +1,10 @@
 // gen doctor: what of this machine can be used, and what a missing part means.
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Gpu } from '../codegen/build/gpus.ts';
 import type { Tool } from '../codegen/build/tools.ts';
-import { makeFolder } from '../files/make-folder.ts';
+import { OnelaunchError } from '../errors.ts';
 import { cpuName } from '../lab/measure.ts';
 import { exitCode } from './errors.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
@@ -47,7 +47,6 @@ async function examine(): Promise<Check[]> {
   const { findCxx, findNvcc, missingTool, tooOld } = await import('../codegen/build/tools.ts');
   const { findDisassembler, missingDisassembler } = await import('../lab/disassemble.ts');
   const { pathsHere } = await import('../codegen/build/cpu-paths.ts');
-  const { outputRoot } = await import('../codegen/build/output-root.ts');
   const { packageRoot } = await import('../codegen/build/package-root.ts');
   const check = (name: string, found: string | null, without: string, needed = false): Check => ({
     name,
@@ -67,6 +66,7 @@ async function examine(): Promise<Check[]> {
     return check(name, toolText(findDisassembler(name)), without);
   };
   const gpus = findGpus();
+  const cache = await cacheFound();
   const cxx = findCxx();
   const noCxx = cxx ? tooOld(cxx) : missingTool('cxx');
   const bundled = join(packageRoot(), 'models', 'qwen3-tiny', 'model.safetensors');
@@ -91,12 +91,7 @@ async function examine(): Promise<Check[]> {
       gpus.length > 0 ? gpus.map(gpuText).join('; ') : null,
       `${whyNoGpu() ?? 'kernels for GPUs cannot run here'}; --target cpu works`,
     ),
-    check(
-      'cache',
-      writable(outputRoot()),
-      `cannot write ${outputRoot()}; set ONELAUNCH_CACHE to a folder that can be`,
-      true,
-    ),
+    check('cache', cache.folder, cache.without, true),
     check(
       'bundled model',
       existsSync(bundled) ? 'qwen3-tiny' : null,
@@ -110,12 +105,13 @@ const gpuText = ({ name, arch, driver, memoryMiB }: Gpu): string =>
 
 const toolText = (tool: Tool | null): string | null => tool && `${tool.version} (${tool.path})`;
 
-function writable(folder: string): string | null {
+/** Where libraries go; else why none can. */
+async function cacheFound(): Promise<{ readonly folder: string | null; readonly without: string }> {
+  const { needOutputRoot } = await import('../codegen/build/output-root.ts');
   try {
-    makeFolder(folder);
-    accessSync(folder, constants.W_OK | constants.X_OK);
-    return statSync(folder).isDirectory() ? folder : null;
-  } catch {
-    return null;
+    return { folder: needOutputRoot(), without: '' };
+  } catch (error) {
+    if (!(error instanceof OnelaunchError)) throw error;
+    return { folder: null, without: `${error.message}; ${error.hint}` };
   }
 }

@@ -47,7 +47,7 @@ export function writeError(folder: string, error: unknown, hints: WriteHints): u
   const { code, syscall, path = folder } = error as NodeJS.ErrnoException;
   if (isFull(error)) return fullDisk(folder, hints.full, error);
   if (code === undefined || syscall === undefined) return error;
-  const why = whyNoFolder(folder, code) ?? whyUnwritten(path, error);
+  const why = whyNoFolder(folder, code, syscall) ?? whyUnwritten(path, error);
   return new OnelaunchError('environment', `cannot write in ${folder}: ${why}`, {
     hint: hints.other,
     cause: error,
@@ -61,10 +61,11 @@ export const fullDisk = (folder: string, hint: string, cause?: unknown): Onelaun
   });
 
 /** What is wrong with the folder itself, if that is what the error is of. */
-function whyNoFolder(folder: string, code: string): string | undefined {
+function whyNoFolder(folder: string, code: string, syscall: string): string | undefined {
   try {
     const there = statSync(folder, { throwIfNoEntry: false });
-    if (there === undefined) return code === 'ENOENT' ? 'it does not exist' : undefined;
+    const lacks = syscall === 'mkdir' ? 'it cannot be made' : 'it does not exist';
+    if (there === undefined) return code === 'ENOENT' ? lacks : undefined;
     return there.isDirectory() ? undefined : 'it is no folder';
   } catch {
     return undefined;

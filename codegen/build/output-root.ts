@@ -1,8 +1,9 @@
 // Where built libraries go.
-import { existsSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { userCache } from '../../files/home.ts';
-import type { WriteHints } from '../../files/write-failure.ts';
+import { makeFolder } from '../../files/make-folder.ts';
+import { type WriteHints, writeError } from '../../files/write-failure.ts';
 import { packageRoot } from './package-root.ts';
 
 export const buildHints: WriteHints = {
@@ -16,4 +17,16 @@ export function outputRoot(): string {
   if (chosen) return chosen;
   if (existsSync(join(packageRoot(), 'codegen', 'index.ts'))) return join(packageRoot(), 'generated');
   return userCache();
+}
+
+/** The same folder, once it is there and can be written. @throws OnelaunchError environment */
+export function needOutputRoot(): string {
+  const root = outputRoot();
+  try {
+    makeFolder(root);
+    accessSync(`${root}/.`, constants.W_OK | constants.X_OK);
+    return root;
+  } catch (error) {
+    throw writeError(root, error, buildHints);
+  }
 }

@@ -219,10 +219,13 @@ describe('models and doctor', () => {
     vi.stubEnv('ONELAUNCH_CACHE', file);
     const { code, out } = await gen(['doctor']);
     const built = await gen(['build', ...tiny]);
+    const calibrated = await gen(['calibrate', '--target', 'cpu', '--out', join(folder, 'cpu.json')]);
     vi.unstubAllEnvs();
-    expect(built.err).toContain(`error: cannot write in ${file}: it is no folder\nhint: set ONELAUNCH_CACHE`);
-    expect(built.code).toBe(3);
-    expect(out).toContain(`cannot write ${file}; set ONELAUNCH_CACHE`);
+    const text = `cannot write in ${file}: it is no folder`;
+    const error = `error: ${text}\nhint: set ONELAUNCH_CACHE to a folder that can be written\n`;
+    expect(built).toEqual({ code: 3, out: '', err: error });
+    expect(calibrated).toEqual(built);
+    expect(out).toContain(`${text}; set ONELAUNCH_CACHE`);
     expect(code).toBe(3);
   });
 });
