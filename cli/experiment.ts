@@ -6,7 +6,7 @@ import { packageVersion } from '../codegen/build/package-root.ts';
 import type { ModelDims } from '../codegen/model/dims.ts';
 import type { CacheName, WeightName } from '../codegen/model/formats.ts';
 import type { FusionPlan } from '../codegen/plan/plan.ts';
-import type { Target } from '../codegen/schedule/target.ts';
+import { platformOf, type Target } from '../codegen/schedule/target.ts';
 import { OnelaunchError } from '../errors.ts';
 import type { Candidate, Dropped } from '../lab/enumerate.ts';
 import type { Why } from '../lab/explore.ts';
@@ -120,6 +120,7 @@ export function headerOf(
     target: target.name,
     ...ownTarget,
     ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+    ...pollCyclesFor(target),
     ...{ plan: base.name, base: id, vary: own.vary, strategy: own.strategy, samples: own.samples },
     ...{ seed: own.seed, prune: own.prune, positions: [...positions], tokens: flags.tokens },
     ...{ rounds: flags.rounds, shard: own.shard },
@@ -132,6 +133,12 @@ async function ownTargetOf(target: Target): Promise<Prepared['own']> {
   const { targetText } = await import('../configs/target-file.ts');
   const own = unlisted(target);
   return own === undefined ? {} : { ownTarget: JSON.parse(targetText(own)) };
+}
+
+/** A target that streams polls; others do not read it. */
+function pollCyclesFor(target: Target): Pick<JournalHeader, 'pollCycles'> {
+  const pollCycles = process.env['ONELAUNCH_POLL_CYCLES'];
+  return pollCycles === undefined || !platformOf(target).streams ? {} : { pollCycles };
 }
 
 const formatsOf = ({ weights, cache }: ExperimentFlags): Pick<JournalHeader, 'formats'> =>

@@ -50,6 +50,8 @@ export interface Contestant {
   readonly engine: Engine;
   /** See Manifest. */
   readonly roundings: BuiltKernel['manifest']['roundings'];
+  /** By which its library was built. */
+  readonly compiler: string;
 }
 
 /** Opens the library of a variant with its weights. The caller closes the engine. */
@@ -58,7 +60,8 @@ export async function openVariant(candidate: Candidate, input: EngineInput): Pro
   const built = await buildPlan(candidate.plan, checked, { signal, before: true });
   const random = randomWeights ? { randomWeights: { seed: 0 } } : {};
   const { engine } = await openEngine(built, { context, threads, device, signal, ...random });
-  return { candidate, engine, roundings: built.manifest.roundings };
+  const { roundings, build } = built.manifest;
+  return { candidate, engine, roundings, compiler: build.compiler };
 }
 
 /** Compares an engine with the golden logits, and says what came of it. */

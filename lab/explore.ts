@@ -1,5 +1,6 @@
 // An experiment from its variants to its last round: built, verified, timed; what is in the journal already is not done again.
 import { availableParallelism } from 'node:os';
+import { compilersHere } from '../codegen/build/recipe.ts';
 import { OnelaunchError } from '../errors.ts';
 import { weightsIdentity } from '../runtime/weights/weights-identity.ts';
 import { buildAll, triedAgain } from './build-all.ts';
@@ -44,15 +45,19 @@ export async function explore(
   /** A machine that only builds may have no GPU. */
   const machine = () => machineState(input.mode === 'build' ? null : gpu);
   const weights = weightsOf(input);
-  const begin = (device: string | null) =>
+  const begin = (device: string | null, compiler: string | null) =>
     journal.append({
       ...{ kind: 'run', date: new Date().toISOString(), device, cpu: cpuName(), machine: { ...machine() } },
       ...(weights !== null && { weights }),
+      ...(compiler !== null && { compiler }),
     });
+  // What is only timed may have been built elsewhere.
+  const compiler = input.mode === 'measure' ? null : compilersHere(input.checked.target.kind);
   refuseStrangers(candidates, journal);
   refuseOtherWeights(journal, weights);
+  refuseOtherCompiler(journal, compiler);
   const known = new Set(journal.records.flatMap((one) => (one.kind === 'variant' ? [one.id] : [])));
-  begin(null);
+  begin(null, compiler);
   for (const { record } of candidates) if (!known.has(record.id)) journal.append(record);
   const left = () => (input.budget === null ? Number.POSITIVE_INFINITY : input.budget - millis());
   const mayBegin = () => left() > 0;
@@ -82,7 +87,7 @@ export async function explore(
 
 interface TimeInput extends ExploreInput {
   /** Tells the journal on what is timed from now on. */
-  readonly begin: (device: string) => void;
+  readonly begin: (device: string, compiler: string) => void;
   /** Since the start. */
   readonly millis: () => number;
   /** Of the budget [ms]. */
@@ -109,7 +114,8 @@ async function time(
   }
   try {
     refuseOtherDevice(journal, base.engine.device);
-    input.begin(base.engine.device);
+    refuseOtherCompiler(journal, base.compiler);
+    input.begin(base.engine.device, base.compiler);
     /** Of a reply in the group before, with its share of what else a group takes. */
     let replyMillis = 0;
     let number = 0;
@@ -200,6 +206,18 @@ function refuseOtherWeights(journal: Journal, weights: string | null): void {
   if (weights === null || !journal.records.some(isOther)) return;
   throw new OnelaunchError('usage', `${journal.path} is of other weights than the model has`, {
     hint: 'a finetuned model of the same name is another one: give another --journal',
+  });
+}
+
+/** @throws OnelaunchError usage where variants were built by other compilers: theirs are other kernels, which were not verified */
+function refuseOtherCompiler(journal: Journal, compiler: string | null): void {
+  const before = journal.records.find(
+    (one) => one.kind === 'run' && one.compiler !== undefined && one.compiler !== compiler,
+  );
+  if (compiler === null || before?.kind !== 'run') return;
+  const text = `${journal.path} is of kernels by ${before.compiler}, and these are by ${compiler}`;
+  throw new OnelaunchError('usage', text, {
+    hint: 'give another --journal, or name the compilers that it was begun with: CXX, NVCC',
   });
 }
 

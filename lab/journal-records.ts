@@ -39,6 +39,8 @@ const headerSchema = z.strictObject({
   ownTarget: z.looseObject({ name: z.string() }).optional(),
   /** Of a CPU, where that was asked for. */
   threads: count.optional(),
+  /** ONELAUNCH_POLL_CYCLES, where it stood in the place of the target's. */
+  pollCycles: z.string().optional(),
   /** The incumbent: its name and its kernel. */
   plan: z.string(),
   base: id,
@@ -77,6 +79,8 @@ const runSchema = z.strictObject({
   machine,
   /** Of the checkpoint that variants are verified and timed with, twelve digits of its hash; not there for random weights, and where neither is done. */
   weights: id.optional(),
+  /** By which kernels are built, or those that are timed were; not there where that is not known yet. */
+  compiler: z.string().optional(),
 });
 
 export type RunRecord = z.infer<typeof runSchema>;

@@ -172,8 +172,9 @@ export function otherHow(there: JournalHeader, asked: JournalHeader): string | n
   const [field] = differing(there, asked);
   if (field === undefined) return null;
   if (field === 'ownTarget') return `the figures of its target '${there.target}' are others`;
+  const name = field === 'pollCycles' ? 'ONELAUNCH_POLL_CYCLES' : field;
   const shown = (value: unknown) => (value == null ? 'none' : JSON.stringify(value));
-  return `its ${field} is ${shown(there[field])}, not ${shown(asked[field])}`;
+  return `its ${name} is ${shown(there[field])}, not ${shown(asked[field])}`;
 }
 
 function refuseOther(path: string, there: JournalHeader, asked: JournalHeader): void {

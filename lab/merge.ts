@@ -25,26 +25,30 @@ export function merged(paths: readonly string[]): {
     const text = `${path} is of another experiment than ${first.path}: ${how}`;
     throw new OnelaunchError('usage', text, { hint: 'merge shards of one gen explore' });
   }
-  const devices = journals.flatMap(({ path, records }) =>
-    records.flatMap((one) =>
-      one.kind === 'run' && one.device !== null ? [{ path, device: one.device }] : [],
-    ),
+  const refuse = (
+    fact: 'device' | 'weights' | 'compiler',
+    word: (other: Fact, first: Fact) => string,
+    hint: string,
+  ) => {
+    const [first, ...facts] = factsOf(journals, fact);
+    const other = facts.find(({ value }) => value !== first!.value);
+    if (other) throw new OnelaunchError('usage', word(other, first!), { hint });
+  };
+  refuse(
+    'device',
+    (a, b) => `${a.path} was timed on ${a.value}, and ${b.path} on ${b.value}`,
+    'only what was timed on one kind of device can be ranked',
   );
-  const other = devices.find(({ device }) => device !== devices[0]!.device);
-  if (other) {
-    const text = `${other.path} was timed on ${other.device}, and ${devices[0]!.path} on ${devices[0]!.device}`;
-    throw new OnelaunchError('usage', text, {
-      hint: 'only what was timed on one kind of device can be ranked',
-    });
-  }
-  const weights = journals.flatMap(({ path, records }) =>
-    records.flatMap((one) => (one.kind === 'run' && one.weights ? [{ path, weights: one.weights }] : [])),
+  refuse(
+    'weights',
+    (a, b) => `${a.path} is of other weights than ${b.path}`,
+    'merge shards of one gen explore',
   );
-  const another = weights.find((one) => one.weights !== weights[0]!.weights);
-  if (another) {
-    const text = `${another.path} is of other weights than ${weights[0]!.path}`;
-    throw new OnelaunchError('usage', text, { hint: 'merge shards of one gen explore' });
-  }
+  refuse(
+    'compiler',
+    (a, b) => `${a.path} is of kernels by ${a.value}, and ${b.path} of those by ${b.value}`,
+    'only what the same compilers built can be ranked',
+  );
   refuseTwice(journals);
   const shard = shardOf(journals);
   const known = new Set<string>();
@@ -59,6 +63,20 @@ export function merged(paths: readonly string[]): {
     records: journals.flatMap(({ records }) => records).filter(isNew),
   };
 }
+
+interface Fact {
+  readonly path: string;
+  readonly value: string;
+}
+
+/** What the runs of journals say of themselves, where they do. */
+const factsOf = (
+  journals: readonly { readonly path: string; readonly records: readonly JournalRecord[] }[],
+  fact: 'device' | 'weights' | 'compiler',
+): Fact[] =>
+  journals.flatMap(({ path, records }) =>
+    records.flatMap((one) => (one.kind === 'run' && one[fact] ? [{ path, value: one[fact] }] : [])),
+  );
 
 /** The parts of all, such as `1,2/3`; null: every part is there.
  *  @throws OnelaunchError usage for parts of different wholes: a variant would be of none, or of two */

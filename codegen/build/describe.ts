@@ -9,7 +9,7 @@ import { bandwidthOf } from '../schedule/target.ts';
 import type { Schedule } from '../schemes/index.ts';
 import { sha256 } from './cache.ts';
 import { multipliesPairs } from './cpu-paths.ts';
-import type { Recipe, Tools } from './recipe.ts';
+import { compilerText, type Recipe, type Tools } from './recipe.ts';
 import type { Resources } from './resources.ts';
 
 /** What a manifest says of its kernel: labels, and all that follows from the sources. @param paths of the library: which of them runs here rounds */
@@ -70,7 +70,7 @@ export function manifestOf(
     librarySha256: sha256(path),
     paths: [...made.paths],
     build: {
-      compiler: recipe.tools.map((name) => labelled(name, tools[name]!.version)).join(', '),
+      compiler: compilerText(recipe.tools, tools),
       flags: [...recipe.flags],
       recipe: recipe.hash,
       millis: made.millis,
@@ -78,5 +78,3 @@ export function manifestOf(
     },
   };
 }
-
-const labelled = (tool: string, version: string): string => (tool === 'nvcc' ? `nvcc ${version}` : version);

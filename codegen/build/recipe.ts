@@ -29,6 +29,8 @@ interface Steps {
 
 type ToolName = 'cxx' | 'nvcc';
 
+const toolsOf = { cuda: ['nvcc', 'cxx'], cpu: ['cxx'] } as const;
+
 export interface Recipe {
   readonly tools: readonly ToolName[];
   /** Of the kernel, for people. */
@@ -70,7 +72,7 @@ export function keyOf(recipe: Recipe, tools: Tools): string {
 }
 
 /** The compilers of this machine, or the reason why one is missing or too old. */
-export function findTools({ tools }: Recipe): Tools | Error {
+export function findTools({ tools }: Pick<Recipe, 'tools'>): Tools | Error {
   const find = { cxx: findCxx, nvcc: findNvcc };
   const found: Partial<Record<ToolName, Tool>> = {};
   for (const name of tools) {
@@ -80,6 +82,18 @@ export function findTools({ tools }: Recipe): Tools | Error {
   }
   // Host code beside nvcc is older C++.
   return (found.cxx && !found.nvcc && tooOld(found.cxx)) || found;
+}
+
+/** Compilers in words. Libraries of the same sources by others are others. */
+export const compilerText = (names: readonly ToolName[], tools: Tools): string =>
+  names
+    .map((name) => [...(name === 'nvcc' ? [name] : []), tools[name]!.version, ...tools[name]!.args].join(' '))
+    .join(', ');
+
+/** The compilers that kernels of a kind of target are built by here; null where one is missing. */
+export function compilersHere(kind: keyof typeof toolsOf): string | null {
+  const tools = findTools({ tools: toolsOf[kind] });
+  return tools instanceof Error ? null : compilerText(toolsOf[kind], tools);
 }
 
 /** The command line of a step. nvcc compiles host code with the compiler that is part of the key. */
@@ -138,7 +152,7 @@ function cpuRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
   // A library may hold any paths, unless the environment lists them.
   const possible = exact ? names : cpuPaths.map(({ name }) => name);
   const hash = shortHash([kernel.hash, exact, steps(possible)]);
-  return { tools: ['cxx'], flags: cxxFlags, paths: names, steps, hash };
+  return { tools: toolsOf.cpu, flags: cxxFlags, paths: names, steps, hash };
 }
 
 /** PTX too, from which drivers of later GPUs make their code; that of an architecture with a letter is for no other GPU. */
@@ -176,7 +190,7 @@ function cudaRecipe(kernel: Kernel, { ship, defined }: Asked): Recipe {
   // nvcc takes flags from the environment as well.
   const more = ['NVCC_PREPEND_FLAGS', 'NVCC_APPEND_FLAGS'].map((name) => process.env[name] ?? '');
   const hash = shortHash([kernel.hash, steps, more]);
-  return { tools: ['nvcc', 'cxx'], flags, paths: [], steps: () => steps, hash };
+  return { tools: toolsOf.cuda, flags, paths: [], steps: () => steps, hash };
 }
 
 /** How each kind of target is compiled. */

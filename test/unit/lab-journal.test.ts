@@ -2,10 +2,13 @@
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { headerOf } from '../../cli/experiment.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { run as cli } from '../../cli/run.ts';
+import { compilersHere } from '../../codegen/build/recipe.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
+import { targetNamed } from '../../configs/targets.ts';
 import { explore } from '../../lab/explore.ts';
 import { openJournal, readJournal, writeJournal } from '../../lab/journal.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
@@ -93,10 +96,25 @@ describe('a journal', () => {
     await expect(openJournal(path, { ...header, formats: { weights: 'int8' } })).rejects.toThrow(
       'its formats is none, not {"weights":"int8"}',
     );
+    await expect(openJournal(path, { ...header, pollCycles: '1200' })).rejects.toThrow(
+      'its ONELAUNCH_POLL_CYCLES is none, not "1200"',
+    );
     // Other formats are another kernel, too, which says less.
     await expect(
       openJournal(path, { ...header, base: 'ffffffffffff', formats: { weights: 'int8' } }),
     ).rejects.toThrow('its formats is none, not {"weights":"int8"}');
+  });
+
+  it('is of poll delays that the environment sets, where a target polls', () => {
+    vi.stubEnv('ONELAUNCH_POLL_CYCLES', '1200,0');
+    const of = (target: string) => {
+      const checked = { dims: { name: 'm' }, target: targetNamed(target) };
+      return headerOf({ checked, base: cooperative, positions: [1] } as never, idOf(0), {} as never, header);
+    };
+    const [gpu, cpu] = [of('h100'), of('cpu')];
+    vi.unstubAllEnvs();
+    expect(gpu.pollCycles).toBe('1200,0');
+    expect(cpu).not.toHaveProperty('pollCycles');
   });
 
   it('has one writer', async () => {
@@ -255,6 +273,13 @@ describe('shards', () => {
     expect(merged([a, b]).header.shard).toBe('1,2/3');
     expect(() => merged([a, b, c])).toThrow(`${c} is of other weights than ${a}`);
   });
+
+  it('of kernels by another compiler are refused', async () => {
+    const [a, b] = [fresh(), fresh()];
+    await writeJournal(a, { ...header, shard: '1/2' }, [{ ...run(), compiler: 'g++ 12' } as JournalRecord]);
+    await writeJournal(b, { ...header, shard: '2/2' }, [{ ...run(), compiler: 'clang 19' } as JournalRecord]);
+    expect(() => merged([a, b])).toThrow(`${b} is of kernels by clang 19, and ${a} of those by g++ 12`);
+  });
 });
 
 describe('a journal that is gone on from', () => {
@@ -282,6 +307,17 @@ describe('a journal that is gone on from', () => {
     await expect(first([begun(weights), begun(idOf(1))])).rejects.toThrow(
       'a.jsonl is of other weights than the model has',
     );
+  });
+
+  it('has the compilers of each run, and goes on with no others', async () => {
+    const compiler = compilersHere('cpu')!;
+    const by = (one: string) => ({ ...begun(weights), compiler: one }) as JournalRecord;
+    expect(await first([by(compiler)])).toMatchObject({ kind: 'run', compiler });
+    await expect(first([by('g++ 1.0')])).rejects.toThrow(
+      `a.jsonl is of kernels by g++ 1.0, and these are by ${compiler}`,
+    );
+    // Where they were built does not have to be here.
+    expect(await first([by('g++ 1.0')], { mode: 'measure' })).not.toHaveProperty('compiler');
   });
 
   it('has none where nothing is timed, or weights are random', async () => {
