@@ -52,6 +52,18 @@ function reading<T>(path: string, hint: string, read: () => T): T {
   }
 }
 
+/** Reads from a place of an open file, as much as there is room for. @returns how many bytes there were
+ *  @throws OnelaunchError of kind environment where its disk fails */
+export function readInto(bytes: Uint8Array, fd: number, path: string, at: number): number {
+  try {
+    return readSync(fd, bytes, { position: at });
+  } catch (cause) {
+    const message = `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}`;
+    const hint = 'See what the system says of its disk: dmesg.';
+    throw new OnelaunchError('environment', message, { hint, cause });
+  }
+}
+
 /** The bytes of a plain file.
  *  @param hint where such a file comes from
  *  @throws OnelaunchError of kind usage, as openPlainFile, and for a file of more than mostBytes. */
@@ -64,7 +76,7 @@ export function readPlainFile(path: string, mostBytes: number, hint: string): Bu
     const content = Buffer.alloc(bytes);
     let read = 0;
     while (read < bytes) {
-      const count = readSync(fd, content, read, bytes - read, read);
+      const count = readInto(content.subarray(read), fd, path, read);
       if (count === 0) break;
       read += count;
     }

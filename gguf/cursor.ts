@@ -1,6 +1,6 @@
 // Reads the header of a GGUF file from front to back. No length is believed: each is held against the file before anything is allocated.
 import { isUtf8 } from 'node:buffer';
-import { readSync } from 'node:fs';
+import { readInto } from '../files/plain-file.ts';
 import { broken } from './refusals.ts';
 
 /** Of a header. That of a vocabulary of 256,000 tokens has 20 MB. */
@@ -36,7 +36,7 @@ export function openCursor(path: string, fd: number, fileBytes: number): Cursor 
     const more = Buffer.alloc(bytes);
     held.copy(more);
     for (let have = held.length; have < bytes; ) {
-      const got = readSync(fd, more, have, bytes - have, have);
+      const got = readInto(more.subarray(have), fd, path, have);
       if (got === 0) throw broken(path, `ended at byte ${have} while it was read`);
       have += got;
     }

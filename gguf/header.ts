@@ -1,8 +1,8 @@
 // The header of a GGUF file: its metadata, and where each tensor lies. Weights are never read.
 // Source: docs/gguf.md of ggml, versions 2 and 3.
 import { isUtf8 } from 'node:buffer';
-import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
-import { copyFromRepository, openPlainFile } from '../files/plain-file.ts';
+import { closeSync, fstatSync, statSync } from 'node:fs';
+import { copyFromRepository, openPlainFile, readInto } from '../files/plain-file.ts';
 import { type Cursor, openCursor } from './cursor.ts';
 import { broken, shown } from './refusals.ts';
 import { type TensorType, tensorTypes, typeName } from './tensor-types.ts';
@@ -74,7 +74,7 @@ function readHeader(path: string, fd: number, bytes: number): GgufFile {
 function checkStart(path: string, fd: number, bytes: number): void {
   if (bytes === 0) throw broken(path, 'is empty');
   const start = Buffer.alloc(Math.min(bytes, 8));
-  readSync(fd, start, 0, start.length, 0);
+  readInto(start, fd, path, 0);
   if (start.toString('latin1', 0, 4) !== 'GGUF') {
     const isPointer = start.toString('latin1').startsWith('version ');
     throw broken(

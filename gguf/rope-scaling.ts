@@ -1,5 +1,6 @@
 // Scalings of rotary frequencies, which a GGUF file holds as a factor for each frequency: of Llama 3's the settings that they were made from.
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
+import { readInto } from '../files/plain-file.ts';
 import { decimal } from './decimal.ts';
 import type { GgufFile } from './header.ts';
 import { metadataOf } from './metadata.ts';
@@ -86,7 +87,7 @@ function readFloats(path: string, offset: number, count: number): Float32Array {
   const floats = new Float32Array(count);
   const fd = openSync(path, 'r');
   try {
-    readSync(fd, new Uint8Array(floats.buffer), { position: offset });
+    readInto(new Uint8Array(floats.buffer), fd, path, offset);
   } finally {
     closeSync(fd);
   }

@@ -1,6 +1,8 @@
 // The tensors of a quantised checkpoint as matrices: codes, with the scales and zero points that stand beside them.
-import { closeSync, openSync, readSync } from 'node:fs';
+
+import { closeSync, openSync } from 'node:fs';
 import { gather, OnelaunchError } from '../errors.ts';
+import { readInto } from '../files/plain-file.ts';
 import type { Quantisation } from './config.ts';
 
 /** One tensor of a file, row-major. */
@@ -241,7 +243,7 @@ function dataOf({ file, offset, bytes }: Stored): Buffer {
   const data = Buffer.alloc(bytes);
   const fd = openSync(file, 'r');
   try {
-    readSync(fd, data, 0, bytes, offset);
+    readInto(data, fd, file, offset);
   } finally {
     closeSync(fd);
   }

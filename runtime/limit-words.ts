@@ -1,4 +1,12 @@
 // What zod says of a number, a text or a list that is beyond a limit, in words.
+import type { z } from 'zod';
+
+/** The issue to tell. Of a whole number beyond what JavaScript counts to zod tells that first, and then its own limit. */
+export function firstIssue({ issues }: z.core.$ZodError): z.core.$ZodIssue {
+  const [first, second] = issues;
+  const isOfSize = first?.code === 'too_big' || first?.code === 'too_small';
+  return isOfSize && first.origin === 'int' && second?.path.join() === first.path.join() ? second : first!;
+}
 
 const compared: Readonly<Record<string, string>> = {
   '<': 'less than',

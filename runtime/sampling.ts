@@ -18,7 +18,7 @@ import type { GenerationDefaults } from './generation-config.ts';
 import type { Grammar } from './grammar/grammars.ts';
 import { type SchemaOption, schemaOption } from './grammar/json-schema.ts';
 import type { BoundedGrammar } from './grammar/length-counter.ts';
-import { inWords } from './limit-words.ts';
+import { firstIssue, inWords } from './limit-words.ts';
 import { grammarOf } from './reply-grammar.ts';
 
 /** How a reply is made. What is left out comes from the model's generation_config.json. */
@@ -266,7 +266,7 @@ export function checkArguments<Schema extends z.ZodType>(
   return readArgument(name, () => {
     checkLengths(name, value);
     const parsed = schema.safeParse(value);
-    if (!parsed.success) throw refusal(schema, parsed.error.issues[0]!, name);
+    if (!parsed.success) throw refusal(schema, firstIssue(parsed.error), name);
     return parsed.data;
   });
 }

@@ -3,7 +3,7 @@ import type { Context } from 'hono';
 import { z } from 'zod';
 import { isPlain, nestsDeeper } from '../files/json-text.ts';
 import { placeText } from '../runtime/json-file.ts';
-import { inWords } from '../runtime/limit-words.ts';
+import { firstIssue, inWords } from '../runtime/limit-words.ts';
 import { ApiError } from './api-error.ts';
 import { clientLeft } from './queue.ts';
 
@@ -118,14 +118,14 @@ function checkKeys(one: object): void {
 function checkShape<Schema extends z.ZodType>(schema: Schema, value: unknown): z.infer<Schema> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const { path } = issue!;
-  if (issue!.code === 'unrecognized_keys') {
-    const param = pathText([...path, issue!.keys[0]!]);
+  const issue = firstIssue(parsed.error);
+  const { path } = issue;
+  if (issue.code === 'unrecognized_keys') {
+    const param = pathText([...path, issue.keys[0]!]);
     throw new ApiError(400, `unknown parameter: ${param}`, { param, code: 'unknown_parameter' });
   }
   const param = pathText(path);
-  const [inner = issue!] = issue!.code === 'invalid_key' ? issue!.issues : [];
+  const [inner = issue] = issue.code === 'invalid_key' ? issue.issues : [];
   const why = inWords(inner.message)
     .replace(/^Invalid (input|option): /, '')
     .replace(/^[A-Z]/, (first) => first.toLowerCase());

@@ -1,9 +1,15 @@
 // Reads DIR/config.json, or the header of a GGUF file.
-import { closeSync, existsSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { OnelaunchError } from '../../errors.ts';
 import { parseJson } from '../../files/json-text.ts';
-import { copyFromRepository, isThere, openPlainFile, readPlainFile } from '../../files/plain-file.ts';
+import {
+  copyFromRepository,
+  isThere,
+  openPlainFile,
+  readInto,
+  readPlainFile,
+} from '../../files/plain-file.ts';
 import type { ModelDims } from './dims.ts';
 import { readGgufDims } from './gguf-dims.ts';
 import { findAdapter, noConfig, notADirectory } from './other-formats.ts';
@@ -45,7 +51,7 @@ function isGguf(path: string): boolean {
   const { fd } = openPlainFile(path, copyFromRepository);
   try {
     const start = Buffer.alloc(4);
-    readSync(fd, start, 0, start.length, 0);
+    readInto(start, fd, path, 0);
     return start.toString('latin1') === 'GGUF';
   } finally {
     closeSync(fd);

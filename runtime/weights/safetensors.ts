@@ -1,11 +1,11 @@
 // Where each tensor of a checkpoint lies, read from the headers of its safetensors files. Weights are never read.
 import { isUtf8 } from 'node:buffer';
-import { closeSync, existsSync, openSync, readdirSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, isAbsolute, join } from 'node:path';
 import { z } from 'zod';
 import { gather, OnelaunchError } from '../../errors.ts';
 import { checkDepth, misplacedFile } from '../../files/json-text.ts';
-import { copyFromRepository, openPlainFile } from '../../files/plain-file.ts';
+import { copyFromRepository, openPlainFile, readInto } from '../../files/plain-file.ts';
 import type { Packed } from '../../quantised/tensors.ts';
 import { checkShape, readJson } from '../json-file.ts';
 
@@ -127,8 +127,8 @@ export function sameBytes(a: TensorEntry, b: TensorEntry): boolean {
     for (let at = 0; at < a.bytes; at += compareBytes) {
       const length = Math.min(compareBytes, a.bytes - at);
       const got = [
-        readSync(files[0], blocks[0], 0, length, a.offset + at),
-        readSync(files[1], blocks[1], 0, length, b.offset + at),
+        readInto(blocks[0].subarray(0, length), files[0], a.file, a.offset + at),
+        readInto(blocks[1].subarray(0, length), files[1], b.file, b.offset + at),
       ];
       if (got[0] !== length || got[1] !== length) return false;
       if (blocks[0].compare(blocks[1], 0, length, 0, length) !== 0) return false;
@@ -207,7 +207,7 @@ function readHeader(path: string): { text: string; start: number; fileBytes: num
   const { fd, bytes: fileBytes } = openPlainFile(path, copyFromRepository);
   try {
     const head = Buffer.alloc(Math.min(64, fileBytes));
-    readSync(fd, head, 0, head.length, 0);
+    readInto(head, fd, path, 0);
     const hint = misplacedFile(head.toString('latin1'));
     if (hint !== undefined) throw new OnelaunchError('usage', `${path} is not a safetensors file`, { hint });
     if (fileBytes < 8) throw broken(path, `has ${fileBytes} bytes, too few for a safetensors file`);
@@ -218,7 +218,7 @@ function readHeader(path: string): { text: string; start: number; fileBytes: num
       throw broken(path, `has ${fileBytes} bytes, and its header alone has ${length}: it is cut short`);
     }
     const bytes = Buffer.alloc(length);
-    readSync(fd, bytes, 0, length, 8);
+    readInto(bytes, fd, path, 8);
     if (!isUtf8(bytes)) throw broken(path, 'has a header that is no text in UTF-8');
     return { text: bytes.toString('utf8'), start: 8 + length, fileBytes };
   } finally {
@@ -259,7 +259,7 @@ export function readBytes({ file, offset }: TensorEntry, at: number, bytes: numb
   const fd = openSync(file, 'r');
   try {
     for (let done = 0; done < bytes; ) {
-      const got = readSync(fd, out, done, bytes - done, offset + at + done);
+      const got = readInto(out.subarray(done), fd, file, offset + at + done);
       if (got === 0) throw broken(file, 'has become shorter');
       done += got;
     }

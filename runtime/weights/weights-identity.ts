@@ -1,6 +1,8 @@
 // Which weights a model has, told by samples of them: a finetuned model has the sizes and names of its origin, and other numbers.
+
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
+import { readInto } from '../../files/plain-file.ts';
 import type { Tensors } from './safetensors.ts';
 
 /** Bytes that are read from the middle of each tensor. */
@@ -17,7 +19,7 @@ export function weightsIdentity(tensors: Tensors): string {
       const fd = opened.get(file) ?? openSync(file, 'r');
       opened.set(file, fd);
       const wanted = Math.min(sampleBytes, bytes);
-      const read = readSync(fd, sample, 0, wanted, offset + Math.floor((bytes - wanted) / 2));
+      const read = readInto(sample.subarray(0, wanted), fd, file, offset + Math.floor((bytes - wanted) / 2));
       hash.update(JSON.stringify([name, dtype, shape])).update(sample.subarray(0, read));
     }
   } finally {

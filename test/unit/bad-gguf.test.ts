@@ -310,6 +310,17 @@ test('a folder of that name, a folder with such files, a file that is not there'
   expect((await refusal('models/nowhere.gguf')).message).toBe('no file models/nowhere.gguf');
 });
 
+test('a file that its disk does not give is named, and no fault of the user', async () => {
+  // Nothing is mapped at its beginning.
+  const error = await refusal('/proc/self/mem');
+  const { message, kind, hint } = error;
+  expect({ message, kind }).toEqual({
+    message: '/proc/self/mem cannot be read: EIO',
+    kind: 'environment',
+  });
+  expect(hint).toContain('disk');
+});
+
 /** What is not refused is read to the end. */
 function readAll(bytes: Buffer): void {
   writeFileSync(path, bytes);

@@ -392,6 +392,7 @@ describe('a refusal', () => {
     [{ logit_bias: [1] }, 'logit_bias', 'logit_bias: expected biases'],
     [{ seed: 1.5 }, 'seed', 'seed: expected int, received number'],
     [{ max_tokens: 0 }, 'max_tokens', 'max_tokens: expected at least 1'],
+    [{ max_tokens: 1e300 }, 'max_tokens', 'max_tokens: expected at most 2147483647'],
     [
       { max_tokens: 1, max_completion_tokens: 2 },
       'max_tokens',
