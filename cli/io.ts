@@ -2,7 +2,6 @@
 import { fstatSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { isFull, whyUnwritten } from '../files/write-failure.ts';
-import { exitCode } from './errors.ts';
 
 export interface Io {
   readonly stdin: Readable & {
@@ -31,6 +30,8 @@ export interface Io {
   readonly onReaderLeft: (listener: () => void) => () => void;
 }
 
+/** Exit codes as errors.ts has them, which knows this file. */
+const unwritten = { failed: 1, environment: 3 } as const;
 const endings = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 const { stdout } = process;
@@ -54,8 +55,7 @@ export function processIo(): Io {
     if (error.code === 'EPIPE') return (listeners.left ?? (() => process.exit(0)))();
     const why = `error: the output cannot be written: ${whyUnwritten('stdout', error)}\n`;
     const hint = `hint: ${isFull(error) ? 'free some space, or ' : ''}write it to another place: > FILE\n`;
-    const code = isFull(error) ? exitCode.environment : exitCode.failed;
-    stderr.write(why + hint, () => process.exit(code));
+    stderr.write(why + hint, () => process.exit(isFull(error) ? unwritten.environment : unwritten.failed));
   });
   // What cannot be said is not worth another exit code.
   stderr.on('error', () => {});
