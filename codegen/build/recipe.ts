@@ -84,10 +84,14 @@ export function findTools({ tools }: Pick<Recipe, 'tools'>): Tools | Error {
   return (found.cxx && !found.nvcc && tooOld(found.cxx)) || found;
 }
 
-/** Compilers in words. Libraries of the same sources by others are others. */
+/** Compilers in words, with their flags: what `ccache` or `env` starts is the same compiler. Libraries of the same sources by others are others. */
 export const compilerText = (names: readonly ToolName[], tools: Tools): string =>
   names
-    .map((name) => [...(name === 'nvcc' ? [name] : []), tools[name]!.version, ...tools[name]!.args].join(' '))
+    .map((name) => {
+      const { version, args } = tools[name]!;
+      const flags = args.filter((word) => word.startsWith('-'));
+      return [...(name === 'nvcc' ? [name] : []), version, ...flags].join(' ');
+    })
     .join(', ');
 
 /** The compilers that kernels of a kind of target are built by here; null where one is missing. */

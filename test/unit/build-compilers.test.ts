@@ -113,9 +113,9 @@ describe('compilers', () => {
 
   test('CXX may have words behind it, and a path from here', async () => {
     const { path } = at.use();
-    vi.stubEnv('CXX', `env ${path}`);
+    vi.stubEnv('CXX', `env ${path} -g`);
     const { manifest } = await build(kernel);
-    expect(manifest.build.compiler).toBe('fake 1.0');
+    expect(manifest.build.compiler).toBe('fake 1.0 -g');
     vi.stubEnv('CXX', `${'../'.repeat(process.cwd().split('/').length - 1)}${path.slice(1)}`);
     expect((await build(other)).cached).toBe(false);
   });
