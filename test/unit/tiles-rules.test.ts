@@ -6,6 +6,7 @@ import { decoderGraph } from '../../codegen/model/graph.ts';
 import { checkPlan } from '../../codegen/plan/check.ts';
 import { formatIssues } from '../../codegen/plan/issue.ts';
 import type { FusionPlan } from '../../codegen/plan/plan.ts';
+import { tilesScheme } from '../../codegen/schemes/tiles/index.ts';
 import { models } from '../../configs/models.ts';
 import cooperative from '../../configs/plans/cooperative.ts';
 import prefill from '../../configs/plans/prefill.ts';
@@ -190,6 +191,40 @@ test('the plan for prompts is legal for every model of 16-bit weights on every G
   );
   expect(legal).toEqual(half.flatMap(({ name }) => gpus.map((gpu) => `${name} ${gpu}`)));
   expect(half.length).toBeGreaterThanOrEqual(10);
+});
+
+test('two steps of every tile fit beside its results, on every GPU where the plan is legal', () => {
+  const wide = [128, 64].flatMap((tokenTile) =>
+    [128, 64].map((rowTile) => prefill.with('wide', {}, { tokenTile, rowTile } as never)),
+  );
+  const tall = prefill.with('tall', {}, { tokenTile: 128 });
+  let most = 0;
+  for (const dims of models) {
+    for (const target of targets()) {
+      for (const plan of [prefill, tall, ...wide]) {
+        const graph = decoderGraph(dims);
+        if (checkPlan(graph, plan, target).length > 0) continue;
+        const { kernels, slotsBytes, resultsBytes, sharedBytes } = tilesScheme.lower(graph, plan, target);
+        const where = `${dims.name} ${target.name} ${plan.name}`;
+        for (const { tokens, rows } of kernels) {
+          for (const side of Object.values(rows)) {
+            expect(slotsBytes, where).toBeGreaterThanOrEqual(2 * (tokens + side) * 64 * 2);
+            expect(resultsBytes, where).toBeGreaterThanOrEqual(tokens * side * 4);
+          }
+        }
+        expect(sharedBytes, where).toBeLessThanOrEqual(target.sharedBytes);
+        most += 1;
+      }
+    }
+  }
+  expect(most).toBeGreaterThan(200);
+});
+
+test('tiles of many tokens are refused where those of whole heads do not fit beside them', () => {
+  const tall = prefill.with('tall', {}, { tokenTile: 128 });
+  expect(check(tall, {}, 'rtx4090').map(({ rule }) => rule)).toEqual(['shared-memory-over-budget']);
+  expect(check(tall, { headDim: 64 }, 'rtx4090')).toEqual([]);
+  expect(check(tall, {}, 'a100')).toEqual([]);
 });
 
 describe('two plans that do not go together are refused:', () => {

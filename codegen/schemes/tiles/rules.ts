@@ -8,7 +8,15 @@ import { overBudget } from '../../plan/rules/size.ts';
 import { hasWarpgroupProducts } from '../../schedule/platform.ts';
 import { platformOf } from '../../schedule/target.ts';
 import { headRowsStage } from './rewrite.ts';
-import { leastBytes, leastPositionsBytes, mostTokens, multiplyOf, slotsRoom, tileSides } from './sizes.ts';
+import {
+  leastBytes,
+  leastPositionsBytes,
+  leastRows,
+  mostTokens,
+  multiplyOf,
+  slotsRoom,
+  tileSides,
+} from './sizes.ts';
 import { formOf, isRefusal } from './stages.ts';
 
 const schemeOf = ({ plan }: Context): TilesScheme => plan.scheme as TilesScheme;
@@ -120,12 +128,13 @@ export function tiledTokens(context: Context): Finding[] {
 
 /** Asked last: two steps and the results of the smallest tiles that the plan allows, and the tiles of attention. */
 export function tilesBudget(context: Context): Finding[] {
-  const { graph, target } = context;
+  const { graph, plan, target } = context;
   const { tokenTile, rowTile } = schemeOf(context);
-  const leastOf = (side: number | 'fit') => (side === 'fit' ? tileSides[0]! : side);
+  const tokens = tokenTile === 'fit' ? tileSides[0]! : tokenTile;
+  const rows = rowTile === 'fit' ? leastRows(graph.dims, headRowsStage(plan) !== undefined) : rowTile;
   const room = slotsRoom(graph.dims, target);
   const positions = leastPositionsBytes(graph.dims, multiplyOf(schemeOf(context), target));
-  const least = Math.max(leastBytes(leastOf(tokenTile), leastOf(rowTile)), positions);
+  const least = Math.max(leastBytes(tokens, rows), positions);
   if (least <= room) return [];
   return [
     overBudget(context, 1, 'two steps of a tile and its results', target.sharedBytes - room + least, []),

@@ -42,6 +42,10 @@ const headSumsBytes = ({ headDim, qkNorm }: Pick<ModelDims, 'headDim' | 'qkNorm'
 /** Results of a tile [bytes]. */
 const resultsBytes = (tokens: number, rows: number): number => tokens * rows * 4;
 
+/** Rows of the smallest tiles that all products can have. @param headRows tiles of queries, keys and values have whole heads */
+export const leastRows = ({ headDim }: Pick<ModelDims, 'headDim'>, headRows: boolean): number =>
+  tileSides.find((rows) => !headRows || rows % headDim === 0) ?? tileSides.at(-1)!;
+
 /** Shared memory that a tile needs at least: two steps, and its results [bytes]. */
 export const leastBytes = (tokens: number, rows: number): number =>
   2 * slotBytes(tokens, rows) + resultsBytes(tokens, rows);
@@ -113,7 +117,7 @@ export function tileKernels(dims: ModelDims, most: number, input: Input): TileKe
   const { tokenTile } = input.scheme;
   if (tokenTile !== 'fit') return [kernelFor(dims, most, tokenTile, most, input)];
   const small = kernelFor(dims, Math.min(shortPrompt, most), 64, most, input);
-  if (leastBytes(128, tileSides[0]!) > input.room) return [{ ...small, most }];
+  if (leastBytes(128, leastRows(dims, input.headRows)) > input.room) return [{ ...small, most }];
   const large = kernelFor(dims, Math.min(longPrompt, most), 128, Math.min(longPrompt, most), input);
   const cost = (kernel: TileKernel, tokens: number) =>
     productOps

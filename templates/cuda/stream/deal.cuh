@@ -80,10 +80,10 @@ struct Group {
   static constexpr int kSlots = divide_up(kCells, kSlotCells<W>);
   static constexpr int kShare = kSlots > 1 ? 1 : kSlotCells<W> / kCells;    // groups in a slot
   static constexpr int kInSlot = kShare * divide_up(kCells, kSlots);        // cells of a warp in a slot
-  /** Cells that are read at once: all, unless a single tile has too many. */
+  /** Cells that are read at once: all, or where a single tile has too many parts of it, each as large. */
   BOTH static constexpr int held() {
     constexpr int fitting = kRing * kInSlot, held = kWantedCells<W, T> < fitting ? kWantedCells<W, T> : fitting;
-    return held < kCells ? held : kCells;
+    return divide_up(kCells, divide_up(kCells, held));
   }
   static constexpr int kHeld = held(), kParts = divide_up(kCells, kHeld);
   /** Where in its slot the warps' cells number `cell` begin, if the group begins a slot. */

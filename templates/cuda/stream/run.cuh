@@ -97,16 +97,29 @@ DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, i
   return true;
 }
 
-/** Consumers take the registers that the producer does not need. */
+#if MOVE_REGISTERS
+/** Registers of a thread as it is launched, of a thread that computes, and of the others, which are half as many. What is read of several tokens takes
+ *  the others more of them. */
+constexpr int kLaunched = 65536 / (kThreads + kProducerThreads) / 8 * 8;
+template <int T>
+constexpr int kComputing = T == 1 ? 232 : 224;
+template <int T>
+constexpr int kOthers = 3 * kLaunched - 2 * kComputing<T>;
+static_assert(kThreads == 2 * kProducerThreads);
+#endif
+
+/** Warps that compute take the registers that the others do not need. */
+template <int T>
 DEVICE void more_registers() {
 #if MOVE_REGISTERS
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kComputing<T>));
 #endif
 }
 
+template <int T>
 DEVICE void fewer_registers() {
 #if MOVE_REGISTERS
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kOthers<T>));
 #endif
 }
 
