@@ -7,6 +7,7 @@ export interface ExchangeView {
   readonly name: string;
   /** Words, as C++. */
   readonly size: string;
+  readonly type: string;
   readonly doc: string;
 }
 
@@ -34,7 +35,8 @@ export function exchangeViews(syncs: readonly Sync[]): ExchangeView[] {
   for (const { words, tensors } of syncs.filter(isExchange)) {
     const tensor: TensorName = tensors[0]!;
     const size = special[words] ?? `T * word_stride(${sizes[sizeOf(tensor)!].constant})`;
-    found.set(words, { name: words, size, doc: docs[words] ?? docOf(tensor) });
+    const type = words === 'partial' ? `SplitExchange<${size}, Whole>` : `Exchange<${size}>`;
+    found.set(words, { name: words, size, type, doc: docs[words] ?? docOf(tensor) });
   }
   return [...found.values()];
 }

@@ -244,7 +244,7 @@ template <int T, class Heads, class Qkv, class Squares, class Partial, class Att
 DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
                         const Att& att, Stage stage) {
   using S = Sets<T>;
-  const int splits = splits_at(cta.position);
+  const int splits = Partial::kExists ? splits_at(cta.position) : 1;
   if (cta.index() >= kKvHeads * splits) return;
   const Unit unit = unit_of(cta.index(), splits);
   const int head = opaque(unit.head), split = unit.split;

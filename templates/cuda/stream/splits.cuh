@@ -24,6 +24,15 @@ struct SplitWords {
   DEVICE static int weight(int head, int query, int split) { return kSums + ((head * kSplits + split) * kQueries + query) * 2; }
 };
 
+/** In the place of the exchange of splits while there are none: its words lie there all the same. */
+template <int Size>
+struct UnusedExchange : Exchange<Size> {
+  static constexpr bool kExists = false;
+  DEVICE void publish(int, int, unsigned, unsigned) const {}
+};
+template <int Size, bool Whole>
+using SplitExchange = std::conditional_t<Whole, UnusedExchange<Size>, Exchange<Size>>;
+
 /** The splits of a token: as many blocks of a head from `first` on; of a batch without a row none. */
 struct TokenSplits {
   int first, count;
@@ -38,6 +47,10 @@ DEVICE TokenSplits splits_of(const Cta<T>& cta, int token) {
 /** Whether a block that has all positions of a token publishes the head's output; else it publishes a split like any other. */
 constexpr bool kWholeHeads = splits_at(0) == 1;
 
+/** Whether passes in which one block has all positions of a head have layers of their own, which know of no splits. */
+template <int T>
+constexpr bool kWholeApart = T == 1 && kWholeHeads && kSplits > 1;
+
 /** Whether every row of a batch is whole: a block publishes a head's output of it, and nothing is merged. */
 DEVICE bool rows_are_whole(const LaunchArgs& pass) { return kWholeHeads && pass.shares.most == 1; }
 
@@ -45,7 +58,7 @@ DEVICE bool rows_are_whole(const LaunchArgs& pass) { return kWholeHeads && pass.
 template <int T, class Partial, class Att>
 DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, Stage stage) {
   const int shares = cta.batched() ? kSplits : splits_at(cta.position);  // blocks that merge
-  if (cta.index() >= kKvHeads * shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
+  if (!Partial::kExists || cta.index() >= kKvHeads * shares || (cta.batched() ? rows_are_whole(cta.pass) : shares == 1)) return;
   const Unit unit = unit_of(cta.index(), shares);
   const int head = opaque(unit.head), share = unit.split;
   constexpr int kItems = SplitWords<T>::kItems, kSide = 8, kShare = divide_up(kSplits, 4);
@@ -124,7 +137,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
   DEVICE explicit InputReader(const SplitGather<Partial, Att>& input) : input(input) {}
 
   DEVICE void take(Cta<T>& cta) {
-    if (Att::kExists && !cta.batched() && splits_at(cta.position) == 1) {
+    if (Att::kExists && !cta.batched() && (!Partial::kExists || splits_at(cta.position) == 1)) {
       const Gather whole{input.att.of(cta.epoch)};
       InputReader<P, T, Gather>(whole).take(cta);
       return;
