@@ -136,7 +136,7 @@ export function streamPlaces(dims: ModelDims): {
 /** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of five on an H200 (docs/devlog.md, sections 10 and 97). */
 const usualSteps: readonly SplitStep[] = [
   { splits: 1, from: 0 },
-  { splits: 4, from: 176 },
+  { splits: 4, from: 240 },
   { splits: 8, from: 384 },
   { splits: 16, from: 640 },
 ];
