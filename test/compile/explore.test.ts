@@ -35,6 +35,8 @@ const micro = [
 const short = ['--positions', '1,20', '--tokens', '8', '--rounds', '3', '--together', '2', '--threads', '1'];
 const explored = [...micro, ...short, '--vary', 'attn_norm=own,tokens=many,1', '--json'];
 const program = bundled('cli/main.ts');
+/** Explorations that are killed. */
+const kills = Number(process.env['ONELAUNCH_TEST_KILLS'] ?? (thorough ? 2 : 1));
 
 /** What does not depend on how long anything took. */
 const outcome = z.object({
@@ -145,28 +147,31 @@ describe('gen explore', () => {
   });
 
   it('that is interrupted and killed at random moments comes to the same table', async () => {
-    const path = at('killed.jsonl');
     const next = randomFrom(Date.now());
-    const size = () => (existsSync(path) ? statSync(path).size : 0);
-    for (const signal of thorough
-      ? (['SIGINT', 'SIGKILL', 'SIGKILL'] as const)
-      : (['SIGINT', 'SIGKILL'] as const)) {
-      const { child, written, ended } = start(...explored, '--journal', path);
-      const goal = size() + next() * (whole.bytes - size());
-      let over = false;
-      ended.then(() => (over = true));
-      while (size() < goal && !over) await sleep(2);
-      child.kill(signal);
-      const how = await ended;
-      // One that had nothing left to do may have ended by itself, or prints its table while it hears.
-      if (how === 0 || written.err.includes('all is timed')) continue;
-      expect(how, written.err).toBe(signal === 'SIGINT' ? 130 : signal);
-      if (signal === 'SIGINT') expect(written.err).toContain(`${path}: the same command goes on from there`);
-      expect(() => readJournal(path)).not.toThrow();
+    for (let round = 0, left = kills; left > 0; round++) {
+      const path = at(`killed-${round}.jsonl`);
+      const size = () => (existsSync(path) ? statSync(path).size : 0);
+      const some = Math.min(left, 2);
+      left -= some;
+      for (const signal of ['SIGINT' as const, ...Array<'SIGKILL'>(some).fill('SIGKILL')]) {
+        const { child, written, ended } = start(...explored, '--journal', path);
+        const goal = size() + next() * (whole.bytes - size());
+        let over = false;
+        ended.then(() => (over = true));
+        while (size() < goal && !over) await sleep(2);
+        child.kill(signal);
+        const how = await ended;
+        // One that had nothing left to do may have ended by itself, or prints its table while it hears.
+        if (how === 0 || written.err.includes('all is timed')) continue;
+        expect(how, written.err).toBe(signal === 'SIGINT' ? 130 : signal);
+        if (signal === 'SIGINT')
+          expect(written.err).toContain(`${path}: the same command goes on from there`);
+        expect(() => readJournal(path)).not.toThrow();
+      }
+      const { written, ended } = start(...explored, '--journal', path);
+      expect(await ended, written.err).toBe(0);
+      expect(tableOf(written.out)).toEqual(whole.table);
     }
-    const { written, ended } = start(...explored, '--journal', path);
-    expect(await ended, written.err).toBe(0);
-    expect(tableOf(written.out)).toEqual(whole.table);
   });
 
   it('in two shards at once, merged, is one run', async () => {
