@@ -1,7 +1,7 @@
 // gen ablate: what each option and each named variant of a plan is worth, one at a time.
 import type { FusionPlan } from '../codegen/plan/plan.ts';
 import { OnelaunchError } from '../errors.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import {
   type ExperimentFlags,
   headerOf,

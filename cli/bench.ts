@@ -18,7 +18,7 @@ import type { BuiltKernel } from '../load.ts';
 import type { Engine } from '../runtime/engine/engine.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Speculate } from '../runtime/engine/options.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { draftedCommand, flags, helpEnd, needModel, needNoOthers, noUse, type Program } from './flags.ts';
 import { buildWithProgress, draftOf, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';

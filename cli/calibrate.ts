@@ -6,7 +6,7 @@ import { OnelaunchError } from '../errors.ts';
 import type { CalibrationModel } from '../lab/calibrate/calibrate.ts';
 import type { CalibrationRecord } from '../lab/calibrate/record.ts';
 import type { FittedPoint, FittedPrompt } from '../lab/calibrate/refit.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { flags, helpEnd, needNoOthers, outputCommand, type Program } from './flags.ts';
 import { needApart, needWritable } from './output-file.ts';
 import { fixed, type Start, table } from './ui.ts';

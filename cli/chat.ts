@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import { OnelaunchError } from '../errors.ts';
 import { type Conversation, createConversation, toMessages } from './chat/conversation.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { helpEnd, type Program, promptCommand } from './flags.ts';
 import { readPrompt, readWords } from './prompt.ts';
 import { loadWithProgress, replyCode, replyOptions } from './reply.ts';

@@ -1,5 +1,5 @@
 // gen demo: everything once, with the bundled model.
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { engineCommand, helpEnd, inCheckout, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions, printReply, replyCode } from './reply.ts';

@@ -3,7 +3,7 @@
 import { OnelaunchError } from '../errors.ts';
 import type { PlanDiff } from '../lab/diff-plans.ts';
 import { usualPositions } from '../lab/measure.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { flags, helpEnd, needModel, needPosition, outputCommand, type Program } from './flags.ts';
 import { type Start, table } from './ui.ts';
 import { mostPositions, wholes } from './values.ts';

@@ -6,7 +6,7 @@ import type { Gpu } from '../codegen/build/gpus.ts';
 import type { Tool } from '../codegen/build/tools.ts';
 import { OnelaunchError } from '../errors.ts';
 import { cpuName } from '../lab/measure.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import type { Start } from './ui.ts';
 

@@ -8,11 +8,10 @@ import { PlanError } from '../codegen/plan/issue.ts';
 import { OnelaunchError, ofAllocation, Problems } from '../errors.ts';
 import { ofPermissions } from '../files/permissions.ts';
 import { isFull, whyUnwritten } from '../files/write-failure.ts';
+import { exitCode } from './exit-code.ts';
 import type { Io } from './io.ts';
 import { jsonLine, printable, printableLine } from './printable.ts';
 import { counted } from './ui.ts';
-
-export const exitCode = { ok: 0, failed: 1, usage: 2, environment: 3 } as const;
 
 /** What went wrong, and the next thing to try. */
 interface Failure {

@@ -2,7 +2,7 @@
 import { OnelaunchError } from '../errors.ts';
 import type { VariantRecord } from '../lab/journal-records.ts';
 import type { Axis } from '../lab/vary.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import {
   type ExperimentFlags,
   headerOf,

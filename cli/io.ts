@@ -2,6 +2,7 @@
 import { fstatSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { isFull, whyUnwritten } from '../files/write-failure.ts';
+import { endedBy, exitCode } from './exit-code.ts';
 
 export interface Io {
   readonly stdin: Readable & {
@@ -30,10 +31,6 @@ export interface Io {
   readonly onReaderLeft: (listener: () => void) => () => void;
 }
 
-/** Exit codes as errors.ts has them, which knows this file. */
-const unwritten = { failed: 1, environment: 3 } as const;
-const endings = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
-
 const { stdout } = process;
 const writeData = stdout.write.bind(stdout) as typeof stdout.write;
 
@@ -55,13 +52,13 @@ export function processIo(): Io {
     if (error.code === 'EPIPE') return (listeners.left ?? (() => process.exit(0)))();
     const why = `error: the output cannot be written: ${whyUnwritten('stdout', error)}\n`;
     const hint = `hint: ${isFull(error) ? 'free some space, or ' : ''}write it to another place: > FILE\n`;
-    stderr.write(why + hint, () => process.exit(isFull(error) ? unwritten.environment : unwritten.failed));
+    stderr.write(why + hint, () => process.exit(isFull(error) ? exitCode.environment : exitCode.failed));
   });
   // What cannot be said is not worth another exit code.
   stderr.on('error', () => {});
   const stop = new AbortController();
   let code: number | undefined;
-  for (const [name, own] of Object.entries(endings)) {
+  for (const [name, own] of Object.entries(endedBy)) {
     process.on(name, () => {
       code ??= own;
       const listener = (name === 'SIGINT' ? undefined : listeners.terminate) ?? listeners.all;
@@ -85,7 +82,7 @@ export function processIo(): Io {
     columns: () => stdout.columns || stderr.columns || 80,
     env: process.env,
     signal: stop.signal,
-    interruptedCode: () => code ?? endings.SIGINT,
+    interruptedCode: () => code ?? endedBy.SIGINT,
     onInterrupt: handing('all'),
     onTerminate: handing('terminate'),
     onReaderLeft: handing('left'),
@@ -128,7 +125,7 @@ export function memoryIo(options: { readonly stdin?: string; readonly signal?: A
     columns: () => 80,
     env: process.env,
     signal: options.signal ?? new AbortController().signal,
-    interruptedCode: () => endings.SIGINT,
+    interruptedCode: () => endedBy.SIGINT,
     onInterrupt: () => () => {},
     onTerminate: () => () => {},
     onReaderLeft: () => () => {},

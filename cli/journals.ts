@@ -1,7 +1,7 @@
 // gen explore list, merge: what is done with journals, without timing anything.
 import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
 import { needWritable } from './output-file.ts';
 import type { Ui } from './ui.ts';

@@ -5,7 +5,7 @@ import type { Profile } from '../lab/profile/record.ts';
 import type { BuiltKernel, KernelOptions } from '../load.ts';
 import type { Needs } from '../preflight.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { engineCommand, flags, helpEnd, needBeside, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { needApart, needWritable } from './output-file.ts';

@@ -7,7 +7,7 @@ import { engineScorer } from '../lab/truth.ts';
 import type { BuiltKernel } from '../load.ts';
 import type { CheckedModel } from '../preflight.ts';
 import { longestCase } from '../runtime/verify/longest-case.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';

@@ -5,7 +5,7 @@ import type { ChatMessage } from '../runtime/chat/chat-template.ts';
 import type { LanguageModel } from '../runtime/model.ts';
 import type { Reply, ReplyResult } from '../runtime/reply.ts';
 import type { ReplyOptions } from '../runtime/sampling.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import {
   buildWithProgress,
   type DraftFlags,

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { packageRoot } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { helpEnd, outputCommand, type Program } from './flags.ts';
 import { needApart, needWritable } from './output-file.ts';
 import { counted, type Start } from './ui.ts';

@@ -1,7 +1,7 @@
 // gen resources: what a kernel takes of its machine, read from the compiled object.
 import type { Count } from '../lab/instructions.ts';
 import type { KernelResources } from '../lab/kernel-resources.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { helpEnd, kernelCommand, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions } from './load-kernel.ts';
 import { type Start, table } from './ui.ts';

@@ -6,7 +6,7 @@ import { packageRoot, packageVersion } from '../codegen/build/package-root.ts';
 import { OnelaunchError } from '../errors.ts';
 import { mostSequences } from '../runtime/engine/limits.ts';
 import type { Listening } from '../server/listen.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { draftedCommand, helpEnd, needModel, type Program } from './flags.ts';
 import { printable } from './printable.ts';
 import { loadWithProgress } from './reply.ts';

@@ -1,7 +1,7 @@
 // gen simulate: the interleavings of a plan's blocks and warps, run on a model scaled down. Needs no GPU.
 import { OnelaunchError } from '../errors.ts';
 import type { FoundFault } from '../lab/simulate.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { helpEnd, kernelCommand, kernelFlags, needModel, needNoOthers, type Program } from './flags.ts';
 import { kernelOptions } from './load-kernel.ts';
 import { type Start, table } from './ui.ts';

@@ -4,7 +4,7 @@ import type { BuiltKernel } from '../load.ts';
 import type { AskedModel } from '../preflight.ts';
 import type { VerifyResult } from '../runtime/verify/verify.ts';
 import { computeGolden } from './compute-golden.ts';
-import { exitCode } from './errors.ts';
+import { exitCode } from './exit-code.ts';
 import { engineCommand, flags, helpEnd, needGolden, needModel, type Program } from './flags.ts';
 import { buildWithProgress, kernelOptions, openWithProgress } from './load-kernel.ts';
 import { engineOptions } from './reply.ts';

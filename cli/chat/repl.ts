@@ -1,5 +1,6 @@
 // The conversation at a terminal.
-import { exitCode, report } from '../errors.ts';
+import { report } from '../errors.ts';
+import { exitCode } from '../exit-code.ts';
 import { printable } from '../printable.ts';
 import type { Ui } from '../ui.ts';
 import { type CommandName, commandHelp, completeCommand, readInput } from './commands.ts';

@@ -1,5 +1,4 @@
 // Which weights a model has, told by samples of them: a finetuned model has the sizes and names of its origin, and other numbers.
-
 import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { readInto } from '../../files/plain-file.ts';

@@ -6,7 +6,7 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import { greedy, type Speculate } from '../../runtime/engine/options.ts';
 import { read } from '../support/read-reply.ts';
 
-const prompts = 500;
+const prompts = 1000;
 const vocab = 151936;
 
 const samplings: readonly Partial<Sampling>[] = [
@@ -28,8 +28,11 @@ describe('drafts of qwen3-0.6b with random weights', () => {
     let accepted = 0;
     let wrong = 0;
     for (let i = 0; i < prompts; i++) {
-      // From 5 to 504 tokens that repeat after 3 to 9: on either side of each split of the positions.
-      const prompt = Array.from({ length: 5 + i }, (_, at) => ((at % (3 + (i % 7))) * 7919 + i * 31) % vocab);
+      // From 5 to 504 tokens, twice, that repeat after 3 to 9: on either side of each split of the positions.
+      const prompt = Array.from(
+        { length: 5 + (i % 500) },
+        (_, at) => ((at % (3 + (i % 7))) * 7919 + i * 31) % vocab,
+      );
       const sampling: Sampling = {
         ...greedy(vocab),
         ...{ seed: i, ...samplings[i % samplings.length] },

@@ -1,6 +1,7 @@
 // What an engine takes on a CPU is counted as its library counts it; what does not fit is refused before a compiler starts, and nothing else is.
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { exitCode, report } from '../../cli/errors.ts';
+import { report } from '../../cli/errors.ts';
+import { exitCode } from '../../cli/exit-code.ts';
 import { memoryIo } from '../../cli/io.ts';
 import { engineBytes, passSizes } from '../../codegen/memory.ts';
 import type { ModelDims } from '../../codegen/model/dims.ts';
