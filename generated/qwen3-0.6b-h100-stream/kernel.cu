@@ -241,18 +241,17 @@ __global__ void __launch_bounds__(kThreads) score(const __grid_constant__ Launch
 // Samples after a pass of several tokens: one block, or several a row, two on a multiprocessor.
 __global__ void __launch_bounds__(kThreads, 2) sample(const __grid_constant__ LaunchArgs pass, bool scored) { sample_logits<LmHead>(pass, scored); }
 
-// Packs the matrices of one layer, or the head, into the stream.
-__global__ void pack(const char* kept, const char* staged, char* to, int layer) {
-  if (layer == kLayers) {
-    pack_product<LmHead>(kept + 131072, to, SameRow{});
-    return;
-  }
-  const char* const matrices = staged + layer * int64_t{ 31457280 };
-  char* const layer_stream = to + layer * kStreamLayerBytes;
+// Packs the matrices of one layer into its part of the stream.
+__global__ void pack(const char* matrices, char* layer_stream) {
   pack_product<QkvProj>(matrices + 0, layer_stream, PairedHeads{});
   pack_product<OProj>(matrices + 8388608, layer_stream, SameRow{});
   pack_product<GateUp>(matrices + 12582912, layer_stream, SameRow{});
   pack_product<DownProj>(matrices + 25165824, layer_stream, SameRow{});
+}
+
+// Packs tiles [first, end) of the head, of which the first begins at `rows`.
+__global__ void pack_head(const char* rows, char* to, int first, int end) {
+  pack_product<LmHead>(rows, to, RowsFrom{first * kRowTile}, first, end);
 }
 
 #include "stream/launch.cuh"

@@ -51,7 +51,8 @@ constexpr int kMostStops = 1024;
 int backend_create(const EngineOptions& options, Backend** out, std::string* error);
 /** Waits for nothing: the caller has waited for every pass. Null is allowed. */
 void backend_destroy(Backend* backend);
-/** Copies bytes into the packed weights at offset; data may be reused on return. Called from one thread. */
+/** Copies bytes into the packed weights at offset, behind those that were written before, or from the first on; data may be reused on return.
+ *  Called from one thread. */
 int backend_write(Backend* backend, int64_t offset, const void* data, int64_t bytes, std::string* error);
 /** After the last write: returns when the weights are ready for a pass. */
 int backend_finish_load(Backend* backend, std::string* error);

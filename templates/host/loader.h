@@ -5,7 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -294,7 +294,7 @@ inline void fill(const Tensor& tensor, int64_t begin, int64_t end, char* out, st
 struct LoadQueue {
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<std::pair<int64_t, std::vector<char>>> filled;  // first byte, staged bytes (empty when mapped)
+  std::map<int64_t, std::vector<char>> filled;  // first byte, staged bytes (empty when mapped)
   std::vector<std::vector<char>> spare;                      // staging buffers free for use
   int64_t next = 0;                                          // first byte of the next chunk
   bool stop = false;
@@ -333,7 +333,7 @@ inline void fill_chunks(LoadQueue& queue, const std::vector<Tensor>& tensors, Ba
         fill(tensor, low, std::min(end, tensor.end_byte()), out + (low - begin), window);
       }
       std::lock_guard<std::mutex> lock(queue.mutex);
-      queue.filled.emplace_back(begin, std::move(staging));
+      queue.filled.emplace(begin, std::move(staging));
       queue.changed.notify_all();
     }
   });
@@ -374,19 +374,18 @@ bool load_weights(Backend* backend, const std::vector<Tensor>& tensors, int64_t 
 
   std::string error;
   for (int64_t done = 0; done < total;) {
-    std::pair<int64_t, std::vector<char>> chunk;
+    std::vector<char> chunk;
     {
       std::unique_lock<std::mutex> lock(queue.mutex);
-      queue.changed.wait(lock, [&] { return queue.status != kStatusOk || !queue.filled.empty(); });
+      queue.changed.wait(lock, [&] { return queue.status != kStatusOk || queue.filled.count(done) > 0; });
       check(queue.status, queue.error);
-      chunk = std::move(queue.filled.front());
-      queue.filled.pop_front();
+      chunk = std::move(queue.filled.extract(done).mapped());
     }
-    const int64_t bytes = std::min(kChunkBytes, total - chunk.first);
+    const int64_t bytes = std::min(kChunkBytes, total - done);
     if (!mapped) {
-      check(backend_write(backend, chunk.first, chunk.second.data(), bytes, &error), error);
+      check(backend_write(backend, done, chunk.data(), bytes, &error), error);
       std::lock_guard<std::mutex> lock(queue.mutex);
-      queue.spare.push_back(std::move(chunk.second));
+      queue.spare.push_back(std::move(chunk));
       queue.changed.notify_all();
     }
     done += bytes;

@@ -2,8 +2,9 @@
 import { type ConstantView, constantOf } from '../../emit/c-text.ts';
 import { type CommonView, matrixType } from '../../emit/view.ts';
 import type { ModelDims } from '../../model/dims.ts';
-import { cacheFormats, formatType, isBlocks } from '../../model/formats.ts';
+import { cacheFormats, formatBytes, formatType, isBlocks } from '../../model/formats.ts';
 import { matrixRowsText, type OpName, productOf, sizes } from '../../model/ops.ts';
+import { padded } from '../../model/packing.ts';
 import { formatOf } from '../../model/weights.ts';
 import { movesRegisters } from '../../schedule/platform.ts';
 import type { StreamProduct, StreamSchedule, StreamStage } from './schedule.ts';
@@ -51,9 +52,6 @@ export interface StreamView {
   readonly stageNames: readonly string[];
   readonly delays: string;
   readonly splitSteps: readonly { from: number; splits: number }[];
-  readonly headFrom: string;
-  readonly headOffset: number;
-  readonly stagedLayerBytes: number;
   readonly pack: readonly Line[];
   readonly kernels: readonly { tokens: number; slots: number; sumTiles: number }[];
   readonly constants: readonly ConstantView[];
@@ -91,8 +89,6 @@ export function streamView(schedule: StreamSchedule, common: CommonView): Common
     stageNames: stages.map((stage) => stage.name),
     delays: stages.map((stage) => pollCycles(schedule, stage)).join(', '),
     splitSteps: schedule.splitSteps.toReversed(),
-    ...headHoles(schedule),
-    stagedLayerBytes: schedule.packing.staging!.layerBytes,
     pack: packLines(schedule, layerOps),
     kernels: schedule.kernels.map(({ tokens, slots, sumTiles }) => ({ tokens, slots, sumTiles })),
     constants: [...common.constants, ...constants(schedule)],
@@ -127,14 +123,6 @@ const pollCycles = ({ pollCycles: cycles }: StreamSchedule, stage: StreamStage):
 const fieldOf = ({ packing }: StreamSchedule, op: OpName) =>
   [...packing.staging!.layer, ...packing.staging!.model].find((f) => f.name === productOf(op).weight);
 
-/** A tied head is packed from the embedding, which stays. */
-function headHoles(schedule: StreamSchedule) {
-  const { dims, packing } = schedule;
-  return dims.tiedHead
-    ? { headFrom: 'kept', headOffset: packing.model.find((f) => f.name === 'embedding')!.offset }
-    : { headFrom: 'staged', headOffset: fieldOf(schedule, 'lm_head')!.offset };
-}
-
 const packLines = (schedule: StreamSchedule, ops: readonly OpName[]): Line[] =>
   ops.map((op) =>
     line('pack', {
@@ -143,6 +131,20 @@ const packLines = (schedule: StreamSchedule, ops: readonly OpName[]): Line[] =>
       order: op === 'qkv_proj' ? 'PairedHeads' : 'SameRow',
     }),
   );
+
+/** What is loaded row by row, in the order of the checkpoint's matrices. */
+function stagedConstants({ dims, packing }: StreamSchedule): ConstantView[] {
+  const long = constantOf('int64_t');
+  const { layerBytes, model } = packing.staging!;
+  const embedding = packing.model.find((f) => f.name === 'embedding')!;
+  const head = model.find((f) => f.name === 'head');
+  return [
+    long('kStagedLayerBytes', layerBytes, 'matrices of a layer before they are packed'),
+    long('kStagedHeadBytes', head?.bytes ?? 0, 'those of the head; 0: it is the embedding'),
+    long('kHeadRowBytes', formatBytes(formatOf(dims, 'head'), padded(dims.hidden)), 'a row of it'),
+    long('kTiedHeadAt', embedding.offset, 'where the embedding is kept'),
+  ];
+}
 
 function constants(schedule: StreamSchedule): ConstantView[] {
   const { target, dims, packing, blocks, ring, products, kept } = schedule;
@@ -205,6 +207,7 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     long('kKeptBytes', packing.keptBytes, 'norms, biases, embedding'),
     long('kStreamBytes', schedule.streamBytes, 'matrices in the order of their use'),
     long('kStreamLayerBytes', schedule.streamLayerBytes, 'those of a layer'),
+    ...stagedConstants(schedule),
     ...products.map((p) =>
       long(
         `k${productName(p.op)}At`,

@@ -215,6 +215,7 @@ int backend_write(Backend* backend, int64_t offset, const void* data, int64_t by
       const SchemeBase::Place place = backend->scheme.place(offset + at);
       piece = std::min(place.bytes, bytes - at);
       backend->uploads.copy(place.to, from + at, piece, backend->stream.get());
+      backend->scheme.written(offset + at + piece, backend->stream.get());
     }
   });
 }

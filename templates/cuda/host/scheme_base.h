@@ -55,6 +55,8 @@ struct SchemeBase {
     int64_t bytes;
   };
   virtual Place place(int64_t offset) = 0;
+  /** Behind a write to such a place, which ends at an offset; all before it is written. */
+  virtual void written(int64_t /*end*/, cudaStream_t) {}
   /** Makes of what was written what the kernel reads. */
   virtual void finish_load(cudaStream_t) {}
 

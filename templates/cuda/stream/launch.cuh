@@ -111,8 +111,13 @@ cudaError_t kernel_choose(const LaunchArgs& pass, const RowMasks& masks, float* 
   return start_choice(pass, masks, masked, true, stream);
 }
 
-cudaError_t kernel_pack(const char* kept, const char* staged, char* to, int layer, cudaStream_t stream) {
-  pack<<<kBlocks, 512, 0, stream>>>(kept, staged, to, layer);
+cudaError_t kernel_pack(const char* matrices, char* to, int layer, cudaStream_t stream) {
+  pack<<<kBlocks, 512, 0, stream>>>(matrices, to + layer * kStreamLayerBytes);
+  return cudaGetLastError();
+}
+
+cudaError_t kernel_pack_head(const char* rows, char* to, int first, int count, cudaStream_t stream) {
+  pack_head<<<kBlocks, 512, 0, stream>>>(rows, to, first / kRowTile, divide_up(first + count, kRowTile));
   return cudaGetLastError();
 }
 

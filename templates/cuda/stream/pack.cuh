@@ -28,12 +28,12 @@ DEVICE void pack_blocks(char* to, int tile, RowOf&& row_of) {
   }
 }
 
-/** One product of the layer that begins at `layer_stream`. */
+/** Tiles [first, end) of a product of the layer that begins at `layer_stream`. */
 template <class P, class Row>
-DEVICE void pack_product(const char* matrix, char* layer_stream, Row&& source_row) {
+DEVICE void pack_product(const char* matrix, char* layer_stream, Row&& source_row, int first = 0, int end = P::kTiles) {
   using W = typename P::Stored;
   const auto row_of = [&](int row) { return stored_row(reinterpret_cast<const W*>(matrix), source_row(row), P::kColumns); };
-  for (int tile = int(blockIdx.x); tile < P::kTiles; tile += int(gridDim.x)) {
+  for (int tile = first + int(blockIdx.x); tile < end; tile += int(gridDim.x)) {
     char* const to = layer_stream + P::kAt + size_t(tile) * P::kTileBytes;
     if constexpr (kNumbers<W> == 1)
       pack_numbers<P>(to, tile, row_of);

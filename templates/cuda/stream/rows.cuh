@@ -7,6 +7,12 @@ struct SameRow {
   DEVICE int operator()(int row) const { return row; }
 };
 
+/** The same where only rows from `first` on are there. */
+struct RowsFrom {
+  int first;
+  DEVICE int operator()(int row) const { return row - first; }
+};
+
 /** In the heads of queries and keys, elements i and i + D/2 become neighbours, so that one word holds what is rotated together. */
 struct PairedHeads {
   DEVICE int operator()(int row) const {

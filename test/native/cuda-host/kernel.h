@@ -18,8 +18,8 @@ Kernel& kernel();
 /** Checks of what this scheme alone has. */
 void check_scheme();
 
-/** Offsets in the packed weights: the ends, and a border of two pieces that are written. */
-constexpr int64_t kLooks[] = {0, 100'002, 100'003, kWeightBytes / 8, kWeightBytes - 1};
+/** Offsets in the packed weights: a border of two pieces that are written, layers or parts of a head, and the end. */
+constexpr int64_t kLooks[] = {100'002, 100'003, kWeightBytes / 8, kWeightBytes / 8 * 7, kWeightBytes - 1};
 
 /** What a launch says that lost something. */
 extern const char* const kLoss;

@@ -17,7 +17,7 @@ Kernel& kernel() {
 
 const char* const kLoss = "block 2 waited too long for its weights in stage qkv of layer 1";
 
-static std::vector<char> packed;
+static std::vector<char> packed(kWeightBytes - kKeptBytes);
 
 char weight_at(const Pass& pass, int64_t offset) {
   return offset < kKeptBytes ? pass.weights[offset] : packed[static_cast<size_t>(offset - kKeptBytes)];
@@ -30,10 +30,19 @@ cudaError_t kernel_blocks(int, int* blocks) {
 
 int64_t kernel_word_bytes(int tokens) { return 4 * tokens; }
 
-cudaError_t kernel_pack(const char*, const char* staged, char* to, int layer, cudaStream_t stream) {
+cudaError_t kernel_pack(const char* matrices, char* to, int layer, cudaStream_t stream) {
   on_stream(stream, [=] {
     to[layer] = static_cast<char>(1 + layer);
-    packed.assign(staged, staged + (kWeightBytes - kKeptBytes));
+    std::copy_n(matrices, kStagedLayerBytes, packed.begin() + layer * kStagedLayerBytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t kernel_pack_head(const char* rows, char* to, int first, int count, cudaStream_t stream) {
+  on_stream(stream, [=] {
+    if (first % kRowTile != 0 || first + count > kVocab) kernel().wrong = "rows of the head";
+    if (first + count == kVocab) to[kLayers] = 1 + kLayers;
+    if (kStagedHeadBytes > 0) std::copy_n(rows, count * kHeadRowBytes, packed.begin() + kLayers * kStagedLayerBytes + first * kHeadRowBytes);
   });
   return cudaSuccess;
 }

@@ -1,10 +1,11 @@
-// Kernels of streams: a launch is a whole reply whose tokens arrive one by one, and weights are packed once they are loaded.
+// Kernels of streams: a launch is a whole reply whose tokens arrive one by one, and weights are packed as they come.
 #pragma once
 #include <chrono>
 #include <thread>
 
 #include "scheme_base.h"
 #include "shares.h"
+#include "staging.h"
 #include "stream_calls.h"
 #include "times.h"
 #include "uploads.h"
@@ -13,7 +14,7 @@ struct Scheme final : SchemeBase {
   /** Whose the tracks of a block are, in a profile. */
   static constexpr int kRoles[] = {kRoleFirst, kRoleLast, kRoleProducer, kRolePublisher};
 
-  Needs needs() const override { return {kKeptBytes + kStreamBytes, kStagedBytes, kPositionSize}; }
+  Needs needs() const override { return {kKeptBytes + kStreamBytes, Staging::kBytes, kPositionSize}; }
 
   void bind(Pass& pass, int sequences, Arena& device, Arena& pinned) override {
     pass.weights = kept_ = device.take<char>(kKeptBytes);
@@ -33,19 +34,19 @@ struct Scheme final : SchemeBase {
     std::copy(std::begin(times_.delays), std::end(times_.delays), pass.delays);
   }
 
-  // The matrices lie after what is kept as it is. They wait in memory of their own until they are packed.
+  // The matrices lie after what is kept as it is.
   Place place(int64_t offset) override {
-    if (offset < kKeptBytes) return {kept_ + offset, kKeptBytes - offset};
-    if (!staged_) staged_ = device_memory(kStagedBytes);
-    return {static_cast<char*>(staged_.get()) + (offset - kKeptBytes), kWeightBytes - offset};
+    return offset < kKeptBytes ? Place{kept_ + offset, kKeptBytes - offset} : staging_.place(offset);
+  }
+
+  void written(int64_t end, cudaStream_t stream) override {
+    if (end > kKeptBytes) staging_.written(end, stream_, stream);
   }
 
   void finish_load(cudaStream_t stream) override {
-    if (!staged_) return;
-    const char* const staged = static_cast<const char*>(staged_.get());
-    for (int layer = 0; layer <= kLayers; ++layer) check_cuda(kernel_pack(kept_, staged, stream_, layer, stream), "kernel_pack");
+    if (kStagedHeadBytes == 0) check_cuda(kernel_pack_head(kept_ + kTiedHeadAt, stream_, 0, kVocab, stream), "kernel_pack_head");
     CUDA(cudaStreamSynchronize(stream));
-    staged_.reset();
+    staging_.release();
   }
 
   std::string misfit(const Gpu& gpu) const override {
@@ -136,7 +137,6 @@ struct Scheme final : SchemeBase {
   }
 
  private:
-  static constexpr int64_t kStagedBytes = kWeightBytes - kKeptBytes;
   static int tiles_before(int position) { return (position + kKvTile - 1) / kKvTile; }
 
   static constexpr int kStatusWords = 2;
@@ -144,7 +144,7 @@ struct Scheme final : SchemeBase {
   const Times times_ = times_of_environment();
   char* kept_ = nullptr;              // [kKeptBytes]
   char* stream_ = nullptr;            // [kStreamBytes]
-  DeviceMemory staged_;               // [kStagedBytes] of matrices, row by row
+  Staging staging_;
   unsigned* failures_ = nullptr;      // [kMaxOutstanding][kStatusWords], pinned
   int reply_words_ = 0;               // of a launch
   unsigned* replies_ = nullptr;       // [kMaxOutstanding][reply_words_], pinned
