@@ -215,7 +215,7 @@ function findUnsupported(fields: Fields, family: ModelDims['family']): Problem[]
     const text = 'text_config holds a second configuration, as models of images and sound have it';
     problems.push({ key: 'text_config', text, hint: otherModel, isUnsupported: true });
   }
-  if (fields.hidden_act && fields.hidden_act !== 'silu') {
+  if ((fields.hidden_act ?? 'silu') !== 'silu') {
     problems.push(unsupported('hidden_act', fields.hidden_act, ['silu']));
   }
   // Qwen2 has no such key: its q, k and v always have a bias, and nothing else has.

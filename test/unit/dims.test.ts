@@ -360,6 +360,7 @@ const badConfigs: [patch: object, message: string][] = [
   [{ torch_dtype: undefined }, 'dtype is missing'],
   [{ quantization_config: { quant_method: 'awq' } }, 'quantization_config.bits is missing'],
   [{ hidden_act: 'gelu_pytorch_tanh' }, 'hidden_act is "gelu_pytorch_tanh", supported: silu'],
+  [{ hidden_act: '' }, 'hidden_act is "", supported: silu'],
   [{ attention_bias: true }, 'attention_bias is true, supported: false'],
   [{ model_type: 'llama', architectures: null, mlp_bias: true }, 'mlp_bias is true, supported: false'],
   [
