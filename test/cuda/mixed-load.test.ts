@@ -28,6 +28,13 @@ const samplings: readonly Partial<Sampling>[] = [
   { repetition_penalty: 1.05, presence_penalty: 0.2 },
 ];
 
+interface Memory {
+  readonly host: number;
+  readonly device: number;
+  /** Replies so far. */
+  readonly replies: number;
+}
+
 describe(`${tokens} tokens of ${places} sequences of qwen3-0.6b with random weights`, () => {
   let built: BuiltKernel;
   let engine: Engine;
@@ -123,19 +130,20 @@ describe(`${tokens} tokens of ${places} sequences of qwen3-0.6b with random weig
     }
 
     /** What the process has of the host's memory when nothing runs, and all have of the GPU's [bytes]. */
-    function memory() {
+    function memory(): Memory {
       collect();
       const query = ['--query-gpu=memory.used', '--format=csv,noheader,nounits', '-i', findGpu()!.uuid];
       const device = Number(execFileSync('nvidia-smi', query, { encoding: 'utf8' })) * 2 ** 20;
       return { host: process.memoryUsage.rss(), device, replies: count.replies };
     }
-    const halves: ReturnType<typeof memory>[] = [];
-    for (const upTo of [tokens / 2, tokens]) {
+    const quarters: Memory[] = [];
+    for (const part of [1, 2, 3, 4]) {
+      const upTo = (tokens * part) / 4;
       await Promise.all(Array.from({ length: places }, (_, i) => worker(i + upTo, upTo)));
-      halves.push(memory());
+      quarters.push(memory());
     }
-    const [middle, end] = halves as [(typeof halves)[0], (typeof halves)[0]];
-    console.log(JSON.stringify({ ...count, widest, halves }));
+    const [, middle, , end] = quarters as [Memory, Memory, Memory, Memory];
+    console.log(JSON.stringify({ ...count, widest, quarters }));
     expect(widest).toBeLessThan(1);
     for (const kind of ['aborted', 'full', 'left', 'stopped', 'checked'] as const) {
       expect(count[kind], kind).toBeGreaterThan(0);
