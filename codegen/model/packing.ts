@@ -38,7 +38,7 @@ export interface Slot {
   readonly dtype: Format;
 }
 
-/** Matrices that are loaded row by row and then repacked into the stream. Offsets are from the start of the staging memory, or of a layer in it. */
+/** Matrices that are loaded row by row and then repacked into the stream. Offsets are from the first of them, or of a layer. */
 interface Staging {
   readonly layer: readonly Field[];
   readonly layerBytes: number;
