@@ -115,6 +115,8 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
     });
   }
   checkOut(flags.out, mark);
+  // What was measured would be gone.
+  needApart(['--out', flags.out], [['--journal', flags.journal]]);
   const prepared = await prepare(ui, model, flags);
   const { functions, file } = prepared.base;
   // The new file imports ops of the plan from the old one.

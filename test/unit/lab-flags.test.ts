@@ -106,6 +106,11 @@ const cases: readonly Refused[] = [
     'another name',
   ],
   [
+    [...explore, '--journal', at('both.ts'), '--out', at('both.ts')],
+    `error: --out is '${at('both.ts')}', and so is --journal`,
+    'another name',
+  ],
+  [
     [...explore, '--golden', at('none.json')],
     `error: cannot read the golden file ${at('none.json')}`,
     'golden',
