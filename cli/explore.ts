@@ -20,7 +20,7 @@ import { helpEnd, needBeside, needModel, needNoneOf, needNoOthers, type Program 
 import { listJournals, mergeJournals } from './journals.ts';
 import { needApart } from './output-file.ts';
 import { counted, fixed, type Start, table, type Ui } from './ui.ts';
-import { oneOf, real, share, whole } from './values.ts';
+import { oneOf, share, timesOrNone, whole } from './values.ts';
 import { standing, writeWinner } from './winner.ts';
 
 const strategies = ['grid', 'random', 'halving'] as const;
@@ -62,7 +62,7 @@ export function addExplore(program: Program, start: Start): void {
     .option(
       '--prune <x>',
       'do not build what is predicted so many times slower than the best; 0: build all',
-      real(0, 1000),
+      timesOrNone(1000),
       1.5,
     )
     .option('--shard <i/n>', 'only this part of the variants; merge puts the journals together', share)

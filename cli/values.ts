@@ -53,7 +53,7 @@ export function whole(least: number, most: number): (text: string) => number {
 }
 
 /** A number from least to most, `above` least if that is excluded. */
-export function real(
+function real(
   least: number,
   most: number,
   { above = false }: { readonly above?: boolean } = {},
@@ -63,6 +63,18 @@ export function real(
     if (value >= least && value <= most && !(above && value === least)) return value;
     const range = most === Number.MAX_VALUE ? `of ${least} or more` : `from ${least} to ${most}`;
     throw new Unfit(above ? `a number above ${least} and up to ${most}` : `a number ${range}`);
+  };
+}
+
+/** 0, or a number of 1 or more: how many times as much as something that is the least. */
+export function timesOrNone(most: number): (text: string) => number {
+  const read = real(0, most);
+  return (text) => {
+    try {
+      const value = read(text);
+      if (value === 0 || value >= 1) return value;
+    } catch {}
+    throw new Unfit(`0, or a number from 1 to ${most}`);
   };
 }
 

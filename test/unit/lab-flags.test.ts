@@ -68,6 +68,11 @@ const cases: readonly Refused[] = [
     '--shard 1/4',
   ],
   [[...explore, '--shard', '0/2'], "error: --shard is '0/2', must be", '--shard 1/4'],
+  [
+    [...explore, '--prune', '0.9'],
+    "error: --prune is '0.9', must be 0, or a number from 1 to 1000",
+    '--prune 1.5',
+  ],
   [[...explore, '--rounds', '0'], "error: --rounds is '0', must be a whole number", '--rounds 5'],
   [
     [...explore, '--together', '1'],
