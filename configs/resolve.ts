@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { findGpus, type Gpu } from '../codegen/build/gpus.ts';
 import { findNvcc } from '../codegen/build/tools.ts';
 import { didYouMean } from '../codegen/plan/did-you-mean.ts';
+import { PlanError } from '../codegen/plan/issue.ts';
 import { parsePlan } from '../codegen/plan/parse-plan.ts';
 import { changed, type FusionPlan } from '../codegen/plan/plan.ts';
 import type { Target } from '../codegen/schedule/target.ts';
@@ -162,8 +163,23 @@ async function findPlan(
     });
   }
   const read = await readPlan(file, name);
-  const plan = parsePlan(read.plan, file);
+  const plan = parseExported(read.plan, { file, name });
   return { plan, variants: () => ownVariants(read.variants, { plan, file, name }) };
+}
+
+/** A plan that a file exports. What is none is said of the file: there may be two of them. @param what it is there, other than the default export */
+function parseExported(
+  value: unknown,
+  { file, name }: { readonly file: string; readonly name: string },
+  what?: string,
+): FusionPlan {
+  try {
+    return parsePlan(value, file, what);
+  } catch (error) {
+    if (!(error instanceof OnelaunchError) || error instanceof PlanError) throw error;
+    const { kind, message, hint } = error;
+    throw new OnelaunchError(kind, `${name}: ${message}`, hint === undefined ? {} : { hint });
+  }
 }
 
 /** What a plan file exports as `variants`. @param from its default export, its path, and as somebody named it */
@@ -175,7 +191,7 @@ function ownVariants(
   const hint = `as in: export const variants = [base.with('${plan.name}-unsplit', { attention: dealt({ split: 'none' }) })]`;
   if (!Array.isArray(exported))
     throw new OnelaunchError('usage', `the variants that ${name} exports are no list of plans`, { hint });
-  const variants = exported.map((value, i) => parsePlan(value, file, `variants[${i}]`));
+  const variants = exported.map((value, i) => parseExported(value, { file, name }, `variants[${i}]`));
   const names = [plan, ...variants].map((one) => one.name);
   const twice = names.find((one, i) => names.indexOf(one) !== i);
   if (twice !== undefined)

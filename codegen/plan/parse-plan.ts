@@ -40,6 +40,10 @@ export function parsePlan(value: unknown, file = '', name?: string): FusionPlan 
     const isPlan = typeof value !== 'object' || value === null || Object.keys(value).length > 0;
     if (name !== undefined || (isPlan && issue.path.length > 0) || issue.code !== 'invalid_type')
       throw fieldError(value, issue, name);
+    if (value instanceof Promise) {
+      const hint = 'wait for it: export default await ...';
+      throw new OnelaunchError('usage', 'the default export is a promise', { hint });
+    }
     const text = value === undefined ? 'there is no default export' : 'the default export is no plan';
     const hint = 'end the file with: export default plan(name, [stage(...), ...])';
     throw new OnelaunchError('usage', text, { hint });

@@ -80,14 +80,32 @@ describe('the variants of a plan file', () => {
 
   test.each([
     ['a plan alone', unsplit('whole'), 'exports are no list of plans'],
-    ['no plan', '[base, 3]', 'variants[1] is 3'],
-    ['a field that is wrong', '[{ ...base, stages: [7] }]', 'variants[0].stages[0] is 7'],
+    ['no plan', '[base, 3]', 'no-plan.ts: variants[1] is 3'],
+    [
+      'a field that is wrong',
+      '[{ ...base, stages: [7] }]',
+      'a-field-that-is-wrong.ts: variants[0].stages[0] is 7',
+    ],
     ['a name of two', `[${unsplit('a')}, ${unsplit('a')}]`, "exports are called 'a'"],
     ['the name of the plan', `[${unsplit('stream')}]`, "exports are called 'stream'"],
   ])('are refused where they are %s, by who asks for them alone', async (what, variants, message) => {
     const file = writeVariants(what.replaceAll(' ', '-'), variants);
     await expect(resolveVaried(file)).rejects.toThrow(message);
     expect((await resolvePlan(file)).name).toBe('stream');
+  });
+});
+
+test.each([
+  ['nothing', 'export const named = 1;', 'there is no default export', 'export default plan(name'],
+  ['a name', "export default 'stream';", 'the default export is no plan', 'export default plan(name'],
+  ['a promise', 'export default Promise.resolve(1);', 'the default export is a promise', 'await'],
+  ['part of one', "export default { name: 'x', stages: [] };", 'plan.scheme is missing', 'of type object'],
+])('a file that exports %s is named where that is refused', async (what, text, message, hint) => {
+  const file = join(folder, `exports-${what.replaceAll(' ', '-')}.ts`);
+  writeFileSync(file, `${text}\n`);
+  await expect(resolvePlan(file)).rejects.toMatchObject({
+    message: expect.stringContaining(`${file}: ${message}`),
+    hint: expect.stringContaining(hint),
   });
 });
 
