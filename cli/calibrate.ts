@@ -95,8 +95,8 @@ export function addCalibrate(program: Program, start: Start): void {
         needOutputRoot();
         for (const note of tellThreads(from, options.threads, options.target)) ui.warn(note);
         const named = options.models?.split(',').map((name): CalibrationModel => ({ name }));
-        const wanted = named ?? modelsFor[from.kind];
-        const models = wanted.map((one) => ({
+        const wanted = named?.filter(({ name }, i) => named.findIndex((one) => one.name === name) === i);
+        const models = (wanted ?? modelsFor[from.kind]).map((one) => ({
           ...one,
           dims: settleWeights(resolveModel(one.name).dims, one.weights),
         }));

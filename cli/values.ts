@@ -110,12 +110,12 @@ export function share(text: string): { readonly part: number; readonly parts: nu
   throw new Unfit(`a part and the number of parts, from 1/n to n/n, of up to ${mostParts}`);
 }
 
-/** Whole numbers between commas. */
+/** Whole numbers between commas, each once: what is done for a number is not done again. */
 export function wholes(least: number, most: number): (text: string) => readonly number[] {
   const one = whole(least, most);
   return (text) => {
     try {
-      return text.split(',').map(one);
+      return [...new Set(text.split(',').map(one))];
     } catch {
       throw new Unfit(`whole numbers from ${least} to ${most} between commas`);
     }

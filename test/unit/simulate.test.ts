@@ -102,6 +102,13 @@ describe('gen simulate', () => {
     expect(err).toContain(hint);
   });
 
+  test('runs what is listed twice once', async () => {
+    const { code, out } = await gen(...asked, ...'--pass-tokens 2,2 --at 1,0,1 --seeds 1 --json'.split(' '));
+    const once = await gen(...asked, ...'--pass-tokens 2 --at 1,0 --seeds 1 --json'.split(' '));
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toEqual(JSON.parse(once.out));
+  });
+
   test('ends with Ctrl-C', async () => {
     const stop = new AbortController();
     const { io, written } = memoryIo({ signal: stop.signal });
