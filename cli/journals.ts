@@ -1,6 +1,7 @@
 // gen explore list, merge: what is done with journals, without timing anything.
 import { existsSync } from 'node:fs';
 import { OnelaunchError } from '../errors.ts';
+import { modelText } from '../lab/journal-format.ts';
 import { exitCode } from './exit-code.ts';
 import { rowsOf, showFindings } from './findings-table.ts';
 import { needWritable } from './output-file.ts';
@@ -30,7 +31,7 @@ export async function listJournals(ui: Ui, paths: readonly string[], flags: Jour
       const run = records.findLast((one) => one.kind === 'run' && one.device !== null);
       const timed = run?.kind === 'run' ? `on ${run.device}` : 'not timed yet';
       const part = header.shard === null ? '' : `, ${shardText(header.shard)}`;
-      const title = `${path}: ${header.model}, ${header.target}, ${timed}${part}`;
+      const title = `${path}: ${modelText(header)}, ${header.target}, ${timed}${part}`;
       // Of several tables each has its name where it goes.
       if (paths.length > 1) ui.data(title);
       else ui.note(title);

@@ -1,13 +1,15 @@
 // The best variant of an exploration as a plan file that prints the same kernel.
 import type { Candidate } from '../lab/enumerate.ts';
+import { modelText } from '../lab/journal-format.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
 import type { RankedRow } from '../lab/ranking.ts';
 import type { Prepared } from './experiment.ts';
 import type { Ui } from './ui.ts';
 
 /** How the best stands beside the incumbent, in words. */
-export function standing({ ratio, verdict }: RankedRow, { plan, model, target }: JournalHeader): string {
-  const where = `with ${model} on ${target}`;
+export function standing({ ratio, verdict }: RankedRow, header: JournalHeader): string {
+  const { plan, target } = header;
+  const where = `with ${modelText(header)} on ${target}`;
   if (!ratio) return `the incumbent itself ${where}`;
   const interval = `${ratio.low.toFixed(3)} to ${ratio.high.toFixed(3)}`;
   return `${ratio.median.toFixed(3)} of the speed of ${plan} (${interval}: ${verdict}) ${where}`;

@@ -13,6 +13,8 @@ import { explore } from '../../lab/explore.ts';
 import { openJournal, readJournal, writeJournal } from '../../lab/journal.ts';
 import type { JournalRecord } from '../../lab/journal-records.ts';
 import { isOfShard, merged } from '../../lab/merge.ts';
+import { readInput } from '../../lab/report/read.ts';
+import { experimentSections } from '../../lab/report/sections/experiments.ts';
 import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { weightsIdentity } from '../../runtime/weights/weights-identity.ts';
 import { header, idOf, run, timed, variant } from '../support/fake-journal.ts';
@@ -103,6 +105,17 @@ describe('a journal', () => {
     await expect(
       openJournal(path, { ...header, base: 'ffffffffffff', formats: { weights: 'int8' } }),
     ).rejects.toThrow('its formats is none, not {"weights":"int8"}');
+  });
+
+  it('is told with the formats that were asked for', async () => {
+    const path = fresh();
+    await writeJournal(path, { ...header, formats: { weights: 'int8', cache: 'int8' } }, records);
+    const { io, written } = memoryIo();
+    expect(await cli(['explore', 'list', path], io)).toBe(0);
+    expect(written.err).toContain(`${path}: m (weights int8, cache int8), cpu, `);
+    expect(experimentSections(readInput([path]).experiments).join('')).toContain(
+      '<h2>Variants: m (weights int8, cache int8), ',
+    );
   });
 
   it('is of poll delays that the environment sets, where a target polls', () => {

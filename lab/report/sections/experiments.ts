@@ -1,4 +1,5 @@
 // Experiments: every variant beside the plan that it was tried against, as it was timed and as it was predicted.
+import { modelText } from '../../journal-format.ts';
 import { type Bar, barChart } from '../../page/bars.ts';
 import { escaped, figure, type HtmlCell, htmlTable } from '../../page/html.ts';
 import { intervalChart } from '../../page/intervals.ts';
@@ -22,7 +23,7 @@ function section({ header, rows, runs }: Experiment): string[] {
   const position = header.positions[0]!;
   const what = header.command === 'ablate' ? 'What each choice is worth' : 'Variants';
   const device = runs.findLast((run) => run.device !== null)?.device ?? header.target;
-  const title = `${what}: ${header.model}, ${header.plan} on ${device}`;
+  const title = `${what}: ${modelText(header)}, ${header.plan} on ${device}`;
   return [
     `<h2>${escaped(title)}</h2>`,
     `<p>${escaped([summary(rows), ...(timed.length > 0 ? [howTimed(header)] : [])].join(' '))}</p>`,
