@@ -173,3 +173,13 @@ export type VerifiedRecord = z.infer<typeof verifiedSchema>;
 export type TimedRecord = z.infer<typeof timedSchema>;
 /** What stands below the header. */
 export type JournalRecord = Exclude<z.infer<typeof recordSchema>, JournalHeader>;
+
+/** What is known of a header that was written by a version of another format. */
+const otherHeaderSchema = z.looseObject({
+  kind: z.literal('journal'),
+  format: z.int().refine((format) => format !== journalFormat),
+  version: z.string(),
+});
+
+export const isOfOtherFormat = (value: unknown): value is z.infer<typeof otherHeaderSchema> =>
+  otherHeaderSchema.safeParse(value).success;

@@ -5,7 +5,8 @@ import { tryLock } from '../files/file-lock.ts';
 import { readPlainFile } from '../files/plain-file.ts';
 import { writeWhole } from '../files/whole-file.ts';
 import { whyUnwritten } from '../files/write-failure.ts';
-import { type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
+import { journalFormat } from './journal-format.ts';
+import { isOfOtherFormat, type JournalHeader, type JournalRecord, recordSchema } from './journal-records.ts';
 
 export interface JournalText {
   /** Null: an empty file, or one whose first line was never finished. */
@@ -67,7 +68,12 @@ function readLine(path: string, line: string, number: number) {
   const read = recordSchema.safeParse(value);
   if (read.success) return read.data;
   const { path: at, message } = read.error.issues[0]!;
-  throw broken(path, number, `${at.join('.')}: ${message}`);
+  if (isOfOtherFormat(value)) {
+    const text = `${path} is a journal of format ${value.format}, and this version reads format ${journalFormat}`;
+    throw new OnelaunchError('usage', text, { hint: `onelaunch ${value.version} wrote it` });
+  }
+  // What a record has too much is nowhere in it.
+  throw broken(path, number, at.length === 0 ? message : `${at.join('.')}: ${message}`);
 }
 
 const whoWrites =

@@ -141,6 +141,7 @@ describe('a journal', () => {
     ['no JSON\n', 'line 2 of', 'it is not JSON'],
     ['{"kind":"timed"}\n', 'line 2 of', 'id: '],
     [`${JSON.stringify(header)}\n`, 'line 2 of', 'a second header'],
+    [`${JSON.stringify({ ...run(), more: 1 })}\n`, 'line 2 of', 'of a journal: Unrecognized key: "more"'],
   ])('with %j in it is none', async (text, line, why) => {
     const path = fresh();
     writeFileSync(path, `${JSON.stringify(header)}\n`);
@@ -148,6 +149,17 @@ describe('a journal', () => {
     const read = () => readJournal(path);
     expect(read).toThrow(line);
     expect(read).toThrow(why);
+  });
+
+  it('of another format is one, for another version to read', () => {
+    const path = fresh();
+    writeFileSync(path, `${JSON.stringify({ ...header, format: 2, version: '9.9.9', more: 1 })}\n`);
+    expect(() => readJournal(path)).toThrow(
+      expect.objectContaining({
+        message: `${path} is a journal of format 2, and this version reads format 1`,
+        hint: 'onelaunch 9.9.9 wrote it',
+      }),
+    );
   });
 
   it('that begins with something else is none', () => {
