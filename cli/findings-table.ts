@@ -1,7 +1,7 @@
 // The outcome of an experiment as a table, for a terminal or for Markdown, and as JSON.
 import type { Finding } from '../lab/findings.ts';
 import type { JournalHeader } from '../lab/journal-records.ts';
-import { type RankedRow, ranked } from '../lab/ranking.ts';
+import { finalText, type RankedRow, ranked } from '../lab/ranking.ts';
 import { oneLine } from './printable.ts';
 import { type Cell, cellText, fixed, table, type Ui } from './ui.ts';
 
@@ -59,6 +59,7 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
       ? null
       : row.hashes.map((hash) => hash?.slice(0, 6) ?? '-').join(' '),
   ]);
+  const final = header.command === 'explore' ? finalText(rows) : null;
   const whys = rows.flatMap(({ label, why }) => (why === null ? [] : [`${oneLine(label)}: ${why}`]));
   return [
     markdown ? markdownTable(head, cells) : table(head, cells),
@@ -67,6 +68,7 @@ export function findingsTable(findings: readonly Finding[], header: Header, mark
     ...(header.command === 'explore' && rows.some((row) => rankText(row)?.endsWith('=1'))
       ? [`=1: ${whyEqual(rows)}, so that either may be faster`]
       : []),
+    ...(final === null ? [] : [final]),
     ...whys,
   ].join('\n');
 }

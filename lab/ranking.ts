@@ -52,6 +52,15 @@ export function ranked(findings: readonly Finding[]): readonly RankedRow[] {
   ];
 }
 
+/** Why some stand before others of a greater ratio; null where all come from one rung. */
+export function finalText(rows: readonly RankedRow[]): string | null {
+  const timed = rows.filter(({ rank }) => rank !== null);
+  const last = Math.max(0, ...timed.map(({ rung }) => rung));
+  const count = timed.filter(({ rung }) => rung === last).length;
+  if (count === timed.length) return null;
+  return `1 to ${count} were timed once more, side by side: they stand before others, whatever the ratios`;
+}
+
 const isRanked = ({ state, isBase, rates }: RankedRow): boolean =>
   state === 'timed' && (isBase ? rates.every((rate) => rate !== null) : true);
 

@@ -7,6 +7,7 @@ import type { JournalRecord } from '../../lab/journal-records.ts';
 import { pruned, whyNotPredicted } from '../../lab/prune.ts';
 import { randomFrom, shuffled } from '../../lab/random.ts';
 import { ranked } from '../../lab/ranking.ts';
+import { experimentSections } from '../../lab/report/sections/experiments.ts';
 import type { Strategy } from '../../lab/strategy.ts';
 import { intervalOf, overlap, verdictOf } from '../../lab/verdict.ts';
 import { header, idOf, playOut, run, timed, variant } from '../support/fake-journal.ts';
@@ -274,6 +275,22 @@ it('who met the best is before who was only faster before', () => {
       ['base+v=2', 0],
     ],
   ]);
+});
+
+it('a table says who was timed once more, and so is before who was faster', () => {
+  const records: JournalRecord[] = [variant(0), variant(1), variant(2), run()];
+  const told = () =>
+    findingsTable(findingsOf(records, positions), { command: 'explore', positions, plan: 'base', rounds: 1 });
+  for (const position of positions)
+    records.push(timed(0, 0, position, 100), timed(1, 0, position, 104), timed(2, 0, position, 103));
+  expect(told()).not.toContain('once more');
+  for (const position of positions)
+    records.push(timed(0, 0, position, 100, { rung: 1 }), timed(1, 0, position, 90, { rung: 1 }));
+  const text = '1 to 2 were timed once more, side by side: they stand before others, whatever the ratios';
+  expect(told()).toContain(text);
+  const rows = ranked(findingsOf(records, positions)).map((row) => ({ ...row, plan: {}, ranges: [] }));
+  const experiment = { file: 'j.jsonl', header, runs: [], rows } as never;
+  expect(experimentSections([experiment]).join('')).toContain(`Places ${text}.`);
 });
 
 it('a rung that was broken off counts for nothing', () => {

@@ -1,9 +1,11 @@
 // Experiments: every variant beside the plan that it was tried against, as it was timed and as it was predicted.
+
 import { modelText } from '../../journal-format.ts';
 import { type Bar, barChart } from '../../page/bars.ts';
 import { escaped, figure, type HtmlCell, htmlTable } from '../../page/html.ts';
 import { intervalChart } from '../../page/intervals.ts';
 import { grouped, rate } from '../../page/svg.ts';
+import { finalText } from '../../ranking.ts';
 import type { Verdict } from '../../verdict.ts';
 import type { Experiment, VariantRow } from '../input.ts';
 
@@ -24,9 +26,10 @@ function section({ header, rows, runs }: Experiment): string[] {
   const what = header.command === 'ablate' ? 'What each choice is worth' : 'Variants';
   const device = runs.findLast((run) => run.device !== null)?.device ?? header.target;
   const title = `${what}: ${modelText(header)}, ${header.plan} on ${device}`;
+  const final = finalText(rows);
   return [
     `<h2>${escaped(title)}</h2>`,
-    `<p>${escaped([summary(rows), ...(timed.length > 0 ? [howTimed(header)] : [])].join(' '))}</p>`,
+    `<p>${escaped([summary(rows), ...(timed.length > 0 ? [howTimed(header)] : []), ...(final === null ? [] : [`Places ${final}.`])].join(' '))}</p>`,
     ...(others.length > 0
       ? [
           `<h3>Beside ${escaped(header.plan)}</h3>`,
