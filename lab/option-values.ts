@@ -10,8 +10,14 @@ const option = (kind: SchemeKind, key: string) => schemeOptions[kind][key]!;
 
 export const optionNames = (kind: SchemeKind): string[] => Object.keys(schemeOptions[kind]);
 
-/** What it takes, in words. */
-export const takenBy = (kind: SchemeKind, key: string): string => option(kind, key).takes;
+/** Of options that a text says otherwise than a plan file, or cannot say. */
+const takenAsText: Readonly<Record<string, string>> = {
+  splits: "'fit', or up to 16 splits and the position from which on: 1:0+4:128",
+  pollCycles: "'fit'; cycles are given in a plan file",
+};
+
+/** What it takes as a text, in words. */
+export const takenBy = (kind: SchemeKind, key: string): string => takenAsText[key] ?? option(kind, key).takes;
 
 /** The value that a text means: a number, a word, or `1:0+16:192` for 16 splits from position 192 on; undefined: the option does not take it. */
 export function readOption(kind: SchemeKind, key: string, text: string): OptionValue | undefined {

@@ -75,8 +75,21 @@ const isOption = (key: string, kinds: readonly SchemeKind[]): boolean =>
 
 const optionOf = (key: string, kinds: readonly SchemeKind[]): string => {
   const other = aliases.get(key);
-  return other !== undefined && !isOption(key, kinds) ? other : key;
+  return other !== undefined && isOption(other, kinds) ? other : key;
 };
+
+/** An option that other schemes have. */
+function optionOfOthers(key: string, kinds: readonly SchemeKind[], { name }: FusionPlan) {
+  const other = Object.keys(schemes).find((kind) => isOption(aliases.get(key) ?? key, [kind as SchemeKind]));
+  if (other === undefined) return null;
+  const text = `--vary has '${key}', an option of ${other}(), and ${name} has ${kinds.join('() or ')}()`;
+  return new OnelaunchError('usage', text, {
+    hint:
+      other === 'tiles'
+        ? 'variants are of plans that decode'
+        : `give a --plan with ${other}(), or vary 'scheme=${other}', too`,
+  });
+}
 
 function schemeChoices({ values }: Axis, base: SchemeKind): Choice[] {
   const words = values.flatMap((value): readonly string[] => (value === '*' ? schemeKinds : [value]));
@@ -114,6 +127,8 @@ function editChoices({ key, values }: Axis, kinds: readonly SchemeKind[], input:
   const { graph, base, target } = input;
   const all = editsOf(graph, base, key);
   if (all.length === 0) {
+    const ofOthers = optionOfOthers(key, kinds, base);
+    if (ofOthers) throw ofOthers;
     const known = [
       ...kinds.flatMap(optionNames),
       ...[...aliases].flatMap(([key, option]) => (isOption(option, kinds) ? [key] : [])),

@@ -58,7 +58,10 @@ describe('--vary', () => {
     ['prefetch=1,prefetch=2', "has 'prefetch' twice"],
     ['prefetsh=1', "--vary has an unknown key 'prefetsh'"],
     ['prefetch=9', "--vary has 'prefetch=9', and prefetch has no such value"],
-    ['slots=8', "--vary has an unknown key 'slots'"],
+    ['slots=8', "--vary has 'slots', an option of stream(), and cooperative has barriers()"],
+    ['window=2', "--vary has 'window', an option of stream(), and cooperative has barriers()"],
+    ['tokenTile=64', "--vary has 'tokenTile', an option of tiles(), and cooperative has barriers()"],
+    ['scheme=base,slots=8', "--vary has 'slots', an option of stream(), and cooperative has barriers()"],
     ['constructor=*', "--vary has an unknown key 'constructor'"],
     ['scheme=streams', "--vary has 'scheme=streams', and scheme has no such value"],
     ['attn_norm=onw', "--vary has 'attn_norm=onw', and attn_norm has no such value"],
@@ -96,6 +99,13 @@ describe('--vary', () => {
     ['prefetsh=1', "did you mean 'prefetch'? known: prefetch, prefetchBy"],
     ['attn_norm=onw', "did you mean 'own'? it takes: own:tokens"],
     ['prefetch=9', 'it takes: a whole number from 0 to 8'],
+    ['slots=9', "give a --plan with stream(), or vary 'scheme=stream', too"],
+    ['slots=3,scheme=stream', 'it takes: a whole number from 4 to 64'],
+    [
+      'splits=4,scheme=stream',
+      "it takes: 'fit', or up to 16 splits and the position from which on: 1:0+4:128",
+    ],
+    ['pollCycles=4,scheme=stream', "it takes: 'fit'; cycles are given in a plan file"],
   ])('%s is answered with %j', (vary, hint) => {
     expect(() => choices(vary)).toThrow(expect.objectContaining({ hint: expect.stringContaining(hint) }));
   });
