@@ -30,8 +30,8 @@ const shape = z.strictObject({
   origin: z.record(z.string(), z.string()).optional(),
 });
 
-/** What a machine of a kind has: a GPU an architecture and multiprocessors, a CPU none of that. */
-const whole = shape.superRefine(({ kind, arch, sms, sharedBytes }, context) => {
+/** What a machine of a kind has: a GPU an architecture and multiprocessors, a CPU none of that; and a bandwidth comes from somewhere. */
+const whole = shape.superRefine(({ kind, arch, sms, sharedBytes, bandwidth, bandwidthFrom }, context) => {
   const isGpu = kind === 'cuda';
   const wrong = {
     arch: (isGpu ? runsKernels(arch) : arch === '')
@@ -41,6 +41,10 @@ const whole = shape.superRefine(({ kind, arch, sms, sharedBytes }, context) => {
         : "'', of a CPU",
     sms: !isGpu || (sms >= 1 && sms <= mostSms) ? null : `1 to ${mostSms}, of a GPU`,
     sharedBytes: !isGpu || sharedBytes > 0 ? null : 'above 0, of a GPU',
+    bandwidthFrom:
+      (bandwidth === null) === (bandwidthFrom === 'unknown')
+        ? null
+        : "'unknown' where bandwidth is null, and there alone",
   };
   for (const [field, message] of Object.entries(wrong)) {
     if (message !== null) context.addIssue({ code: 'custom', path: [field], message });

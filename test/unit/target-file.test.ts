@@ -34,6 +34,12 @@ describe('refused with the field', () => {
     ['a name that is a path', changed({ name: '../x' }), 'name: small letters'],
     ['a bandwidth of 0', changed({ bandwidth: 0 }), 'bandwidth: '],
     ['a bandwidth of no machine', changed({ bandwidth: 1e-300 }), 'bandwidth: '],
+    [
+      'a bandwidth from nowhere',
+      changed({ bandwidthFrom: 'unknown' }),
+      "bandwidthFrom: 'unknown' where bandwidth",
+    ],
+    ['no bandwidth, as measured', changed({ bandwidth: null }), "bandwidthFrom: 'unknown' where bandwidth"],
     ['a term without end', changed({ terms: { barrier: 1e308 } }), 'terms.barrier: '],
     ['no multiprocessor', changed({ sms: 0 }), 'sms: 1 to 1024, of a GPU'],
     ['no shared memory', changed({ sharedBytes: 0 }), 'sharedBytes: above 0, of a GPU'],
