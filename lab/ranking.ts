@@ -52,13 +52,16 @@ export function ranked(findings: readonly Finding[]): readonly RankedRow[] {
   ];
 }
 
-/** Why some stand before others of a greater ratio; null where all come from one rung. */
+/** Why some stand before others of a greater ratio; null where all come from one rung. @param rows best first */
 export function finalText(rows: readonly RankedRow[]): string | null {
   const timed = rows.filter(({ rank }) => rank !== null);
-  const last = Math.max(0, ...timed.map(({ rung }) => rung));
-  const count = timed.filter(({ rung }) => rung === last).length;
-  if (count === timed.length) return null;
-  return `1 to ${count} were timed once more, side by side: they stand before others, whatever the ratios`;
+  const rungs = [...new Set(timed.map(({ rung }) => rung))];
+  if (rungs.length < 2) return null;
+  const places = rungs.slice(0, -1).map((rung) => {
+    const ranks = timed.flatMap((row) => (row.rung === rung ? [row.rank] : []));
+    return ranks.length === 1 ? ranks[0] : `${ranks[0]} to ${ranks.at(-1)}`;
+  });
+  return `${places.join(', then ')} were timed once more, side by side: they stand before others, whatever the ratios`;
 }
 
 const isRanked = ({ state, isBase, rates }: RankedRow): boolean =>

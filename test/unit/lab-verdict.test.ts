@@ -293,6 +293,16 @@ it('a table says who was timed once more, and so is before who was faster', () =
   expect(experimentSections([experiment]).join('')).toContain(`Places ${text}.`);
 });
 
+it('a table of a halving says it of every rung', () => {
+  const { findings } = playOut(
+    Array.from({ length: 9 }, (_, i) => variant(i)),
+    { strategy: 'halving', rounds: 4, together: 3, final: true },
+    (index) => 100 + index,
+  );
+  const told = findingsTable(findings, { command: 'explore', positions, plan: 'base', rounds: 4 });
+  expect(told).toContain('1 to 3, then 4 to 5 were timed once more, side by side');
+});
+
 it('a rung that was broken off counts for nothing', () => {
   const records: JournalRecord[] = [variant(0), variant(1), run()];
   for (const position of positions) {
