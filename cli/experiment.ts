@@ -62,6 +62,7 @@ export async function prepare(
   needWritable('journal', flags.journal, 'mine.jsonl');
   const isTimed = mode !== 'build' && !flags.explain;
   const { preflight } = await import('../preflight.ts');
+  const { tellThreads } = await import('../codegen/build/can-run.ts');
   const { storedGolden } = await import('../lab/truth.ts');
   let positions: readonly number[] = [];
   const checked = await preflight(
@@ -75,7 +76,9 @@ export async function prepare(
       },
     },
   );
-  for (const note of checked.notes) ui.warn(note);
+  // Of what runs here preflight says it.
+  const idle = isTimed ? [] : tellThreads(checked.target, flags.threads, flags.target);
+  for (const note of [...checked.notes, ...idle]) ui.warn(note);
   if (checked.planReason) ui.note(`incumbent ${checked.plan.name}: ${checked.planReason}`);
   return { checked, base: checked.plan, positions, own: await ownTargetOf(checked.target), begun };
 }

@@ -29,6 +29,8 @@ afterAll(() => {
 
 const tiny = ['--model', 'qwen3-tiny', '--target', 'cpu'];
 const explore = ['explore', ...tiny, '--vary', 'attn_norm=own'];
+/** That no variant is left is said later. */
+const onGpu = ['explore', '--model', 'qwen3-tiny', '--target', 'h100', '--vary', 'slots=12'];
 
 /** Arguments, the first line of stderr, part of the hint, and the exit code. */
 type Refused = readonly [args: readonly string[], line: string, hint: string, code?: number];
@@ -73,6 +75,13 @@ const cases: readonly Refused[] = [
     "error: --prune is '0.9', must be 0, or a number from 1 to 1000",
     '--prune 1.5',
   ],
+  ...['--explain', '--build-only'].map(
+    (mode): Refused => [
+      [...onGpu, '--threads', '3', mode],
+      'error: threads are of a CPU, and h100 is a GPU',
+      'leave them out',
+    ],
+  ),
   [[...explore, '--rounds', '0'], "error: --rounds is '0', must be a whole number", '--rounds 5'],
   [
     [...explore, '--together', '1'],
