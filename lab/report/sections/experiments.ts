@@ -1,5 +1,4 @@
 // Experiments: every variant beside the plan that it was tried against, as it was timed and as it was predicted.
-
 import { modelText } from '../../journal-format.ts';
 import { type Bar, barChart } from '../../page/bars.ts';
 import { escaped, figure, type HtmlCell, htmlTable } from '../../page/html.ts';
