@@ -338,7 +338,7 @@ function benchTable(result: BenchResult): string {
   return [
     table(['', 'at', 'tok/s', 'least', 'most', 'GB/s', 'of bandwidth', 'tok/J', 'tokens'], rows),
     '',
-    `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${result.tokens} tokens, median of ${result.runs} runs`,
+    `${result.kernel} on ${result.device}${result.promptPlan === null ? '' : `, prompts by ${result.promptPlan}`}; ${result.weights} weights; ${counted(result.tokens, 'token')}, median of ${counted(result.runs, 'run')}`,
     ...result.decode.flatMap(({ position, drafts }) => (drafts ? [draftLine(position, drafts)] : [])),
     `before: ${state(before)}; after: ${state(after)}`,
     ...(energyResolutionMs === null

@@ -243,7 +243,7 @@ function warnOfLoad(ui: Ui, kind: CheckedModel['target']['kind']): void {
 }
 
 function endText(why: Why, findings: readonly Finding[], when: string): string {
-  if (why === 'timed') return `all is timed ${when}`;
+  if (why === 'timed') return findings.length > 1 ? `all is timed ${when}` : 'there is nothing to time';
   if (why === 'built') return `all is built ${when}: time it with --measure-only`;
   const variants = findings.slice(1).filter(isAlive);
   const timed = variants.filter(({ state }) => state === 'timed').length;

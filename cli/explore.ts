@@ -140,9 +140,11 @@ async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise
   const [best] = variants;
   if (ui.json) ui.result({ journal: flags.journal ?? journalName(header), ...header, variants });
   else showFindings(ui, findings, header, flags.markdown);
-  if (flags.out !== undefined && best?.rank !== 1)
-    ui.warn(`nothing is timed yet: ${flags.out} is not written`);
-  else if (flags.out !== undefined && best) {
+  if (flags.out !== undefined && best?.rank !== 1) {
+    const why = candidates.length < 2 ? 'this shard has no variant' : 'nothing is timed yet';
+    ui.warn(`${why}: ${flags.out} is not written`);
+  }
+  if (flags.out !== undefined && best?.rank === 1) {
     const winner = candidates.find(({ record }) => record.id === best.id)!;
     await writeWinner(ui, prepared, winner, `${best.label}, ${standing(best, header)}`, flags.out);
   }
