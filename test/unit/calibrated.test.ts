@@ -11,6 +11,7 @@ import { loadTokenizer } from '../../runtime/tokenizer/tokenizer.ts';
 import { readTensors } from '../../runtime/weights/safetensors.ts';
 import { fixture } from '../support/changed-models.ts';
 import { calibrationText, copyWithTokenizer } from '../support/micro-tokenizer.ts';
+import { thorough } from '../support/thorough.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'onelaunch-calibrated-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -52,8 +53,8 @@ function lost(name: string, folder: string): number {
 test.each([
   ['qwen3-micro', 'int4'],
   ['qwen3-micro', 'fp8'],
-  ['phi3-micro', 'int4'],
-])(
+  ...(thorough ? [['phi3-micro', 'int4'] as const] : []),
+] as const)(
   '%s in %s loses less over its text than by rounding to nearest, in the same layout',
   async (name, format) => {
     const [ours, nearest] = [await calibrated(name, format), await quantised(name, '--weights', format)];
