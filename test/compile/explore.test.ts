@@ -1,6 +1,6 @@
 // gen explore as processes: interrupted, killed, in shards, and always the same table; a wrong variant is never timed.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -150,7 +150,7 @@ describe('gen explore', () => {
     const next = randomFrom(Date.now());
     for (let round = 0, left = kills; left > 0; round++) {
       const path = at(`killed-${round}.jsonl`);
-      const size = () => (existsSync(path) ? statSync(path).size : 0);
+      const size = () => statSync(path, { throwIfNoEntry: false })?.size ?? 0; // it may be made and taken away: it is tried
       const some = Math.min(left, 2);
       left -= some;
       for (const signal of ['SIGINT' as const, ...Array<'SIGKILL'>(some).fill('SIGKILL')]) {
