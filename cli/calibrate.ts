@@ -94,9 +94,9 @@ export function addCalibrate(program: Program, start: Start): void {
         checkDevice(from, ordinal, findGpus);
         needOutputRoot();
         for (const note of tellThreads(from, options.threads, options.target)) ui.warn(note);
-        const named = options.models?.split(',').map((name): CalibrationModel => ({ name }));
-        const wanted = named?.filter(({ name }, i) => named.findIndex((one) => one.name === name) === i);
-        const models = (wanted ?? modelsFor[from.kind]).map((one) => ({
+        const names = options.models && [...new Set(options.models.split(','))];
+        const wanted = names ? names.map((name): CalibrationModel => ({ name })) : modelsFor[from.kind];
+        const models = wanted.map((one) => ({
           ...one,
           dims: settleWeights(resolveModel(one.name).dims, one.weights),
         }));

@@ -1,8 +1,6 @@
 // Sequences of one engine on the GPU found here that join, leave, go on, are aborted and fill their cache: nothing hangs, what they say is what a
 // pass over all of it would choose, and no memory is kept: npm run test:cuda.
 import { execFileSync } from 'node:child_process';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findGpu } from '../../codegen/build/gpus.ts';
 import { type BuiltKernel, buildKernel, openEngine } from '../../load.ts';
@@ -11,11 +9,9 @@ import type { Engine } from '../../runtime/engine/engine.ts';
 import { greedy } from '../../runtime/engine/options.ts';
 import type { Sequence } from '../../runtime/engine/sequence.ts';
 import { tolerance } from '../../runtime/verify/tolerance.ts';
+import { collectGarbage } from '../support/collect-garbage.ts';
 import { wholeNumbers } from '../support/random.ts';
 import { read } from '../support/read-reply.ts';
-
-setFlagsFromString('--expose-gc');
-const collect: () => void = runInNewContext('gc');
 
 const tokens = Number(process.env['ONELAUNCH_TEST_TOKENS'] ?? 200_000);
 const places = 16;
@@ -131,7 +127,7 @@ describe(`${tokens} tokens of ${places} sequences of qwen3-0.6b with random weig
 
     /** What the process has of the host's memory when nothing runs, and all have of the GPU's [bytes]. */
     function memory(): Memory {
-      collect();
+      collectGarbage();
       const query = ['--query-gpu=memory.used', '--format=csv,noheader,nounits', '-i', findGpu()!.uuid];
       const device = Number(execFileSync('nvidia-smi', query, { encoding: 'utf8' })) * 2 ** 20;
       return { host: process.memoryUsage.rss(), device, replies: count.replies };

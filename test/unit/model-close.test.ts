@@ -1,10 +1,9 @@
 // A model that is closed, and replies that nobody reads on, over the library itself.
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { greedy } from '../../runtime/generation-config.ts';
 import { LanguageModel } from '../../runtime/model.ts';
 import type { Reply } from '../../runtime/reply.ts';
+import { collectGarbage } from '../support/collect-garbage.ts';
 import { backends, fakeEngines, randomSources } from '../support/fake-engines.ts';
 import { fakeReply } from '../support/host-fake.ts';
 import { failureOf } from '../support/refusal.ts';
@@ -79,13 +78,11 @@ describe.each(backends)('a model over %s', (_, device) => {
   });
 
   it('replies again once an iterator that was dropped is collected', async () => {
-    setFlagsFromString('--expose-gc');
-    const gc = runInNewContext('gc') as () => void;
     const model = await ready();
     await begin(held(model));
     let made: readonly number[] | null = null;
     const isCollected = async () => {
-      gc();
+      collectGarbage();
       const next = model.generate([4], { maxTokens: 3, seed: 0 }).result();
       made = await next.then(
         (result) => result.tokens,

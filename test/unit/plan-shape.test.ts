@@ -20,7 +20,7 @@ import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
 import { failureOf } from '../support/refusal.ts';
-import { thorough } from '../support/thorough.ts';
+import { oneOf, thorough } from '../support/thorough.ts';
 import { until } from '../support/within.ts';
 
 const h100 = targetNamed('h100')!;
@@ -307,20 +307,17 @@ const wrong: readonly (readonly [made: string, line: string])[] = [
 ];
 
 // A file takes half a second to be read.
-test.each(wrong.filter((_, i) => thorough || i % 3 === 0))(
-  'a plan file with %s is refused with its line',
-  async (made, line) => {
-    const file = join(folder, 'edit.ts');
-    writeFileSync(
-      file,
-      `import { barriers, dealt, into, own, plan, stage, stream, tiles } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
-    );
-    const error = await failureOf(resolvePlan(file));
-    expect(error).toMatchObject({ kind: 'usage' });
-    expect(error.message).toContain(line);
-    expect(error.message).not.toContain('cannot read plan');
-  },
-);
+test.each(oneOf(3, wrong))('a plan file with %s is refused with its line', async (made, line) => {
+  const file = join(folder, 'edit.ts');
+  writeFileSync(
+    file,
+    `import { barriers, dealt, into, own, plan, stage, stream, tiles } from 'onelaunch/codegen';\nimport { resolvePlan } from 'onelaunch/configs'; const cooperative = await resolvePlan('cooperative');\nexport default ${made.startsWith('resolve') ? 'await ' : ''}${made};\n`,
+  );
+  const error = await failureOf(resolvePlan(file));
+  expect(error).toMatchObject({ kind: 'usage' });
+  expect(error.message).toContain(line);
+  expect(error.message).not.toContain('cannot read plan');
+});
 
 test.each([
   [
