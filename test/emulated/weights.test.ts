@@ -2,7 +2,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { type Kernel, stream } from '../../codegen/index.ts';
 import type { WeightName } from '../../codegen/model/formats.ts';
 import base from '../../configs/plans/stream.ts';
@@ -19,6 +19,7 @@ import { thorough } from '../support/thorough.ts';
 const fixture = (name: string) => join(import.meta.dirname, '../fixtures', name);
 const folder = mkdtempSync(join(tmpdir(), 'weights-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterEach(() => vi.unstubAllEnvs());
 
 /** Codes of a byte of ones are a NaN of the cache. */
 const ringOfOnes: Change = [
@@ -117,9 +118,15 @@ describe.skipIf(why !== null)(why ? `emulated (skipped: ${why})` : 'emulated', (
     ['a kept place of another row', 'stream/product.cuh', '(lane() >> 2 & 3)', '(lane() >> 2 & 2)'],
   ])('%s is noticed', async (_, ...change) => {
     const model = unevenRows();
-    expect(await problemsOf(model, 'h100', 'int8')).toEqual([]);
-    const found = problemsOf(model, 'h100', 'int8', [change]).catch(({ message }: Error) => [message]); // numbers that are none end it
-    expect(await found).not.toEqual([]);
+    let found: string[] = [];
+    for (const seed of ['1', '2', '3', '4', '5', '6']) {
+      vi.stubEnv('ONELAUNCH_EMULATOR_SEED', seed); // the order of threads, by which a copy comes late enough
+      expect(await problemsOf(model, 'h100', 'int8')).toEqual([]);
+      const problems = problemsOf(model, 'h100', 'int8', [change]);
+      found = await problems.catch(({ message }: Error) => [message]); // numbers that are none end it
+      if (found.length > 0) break;
+    }
+    expect(found).not.toEqual([]);
   });
 
   test.each<[string, ...Change]>([

@@ -16,8 +16,10 @@ interface Attended {
   readonly cached: Range;
   /** Where it appends the tokens themselves; null: another block does. */
   readonly appended: Range | null;
-  /** Whether it publishes whole heads: no other block has a part of them. */
+  /** Whether it publishes whole heads: no other block has a part of their positions. Then which slice of them, of how many. */
   readonly isWhole: boolean;
+  readonly slice: number;
+  readonly slices: number;
   /** Whether a warp makes queries ready for all, which meet then, or each warp its own. */
   readonly readiesForAll: boolean;
 }
@@ -56,13 +58,13 @@ export class AttentionProgram {
     if (pass > 0 && gated) this.#trace.feed({ kind: 'gate', epoch: epoch - dims.layers });
     const unit = this.#trace.deal.unit(pass);
     if (!unit) return;
-    const { position, head, split, splits } = unit;
+    const { position, head, split, splits, slice, slices } = unit;
     const visible = this.#visible(position); // by the first token
     const row = head * (this.#launch.position + passes * tokens);
     const mine = dealt(visible, split, splits);
     const first = row + position - visible;
     this.#attendTo(stage, epoch, {
-      ...{ tokens: { begin: 0, end: tokens }, head, split },
+      ...{ tokens: { begin: 0, end: tokens }, head, split, slice, slices },
       cache: `cache of layer ${layer}`,
       cached: { begin: first + mine.begin, end: first + mine.end },
       appended: split === splits - 1 ? { begin: row + position, end: row + position + tokens } : null,
@@ -85,7 +87,7 @@ export class AttentionProgram {
       const at = (item: number) =>
         row + position - visible + (position === 0 ? 0 : Math.floor((item * visible) / position));
       this.#attendTo(stage, epoch, {
-        ...{ tokens: { begin: token, end: token + 1 }, head, split },
+        ...{ tokens: { begin: token, end: token + 1 }, head, split, slice: 0, slices: 1 },
         cache: `cache of layer ${place.layer} and row ${token}`,
         cached: { begin: at(share.cached.begin), end: at(share.cached.end) },
         appended: share.own ? { begin: row + position, end: row + position + 1 } : null,
@@ -112,7 +114,7 @@ export class AttentionProgram {
 
   #attendTo(stage: StreamStage, epoch: number, attended: Attended): void {
     const { dims } = this.#schedule;
-    const { tokens, head, split, cache, cached, appended, isWhole, readiesForAll } = attended;
+    const { tokens, head, split, slice, slices, cache, cached, appended, isWhole, readiesForAll } = attended;
     const { warps } = this.#launch;
     const trace = this.#trace;
     const group = dims.qHeads / dims.kvHeads;
@@ -159,7 +161,7 @@ export class AttentionProgram {
       heads(turned ? 'kr' : 'k', head, 1, appends, dims.kvHeads);
       if (factored) heads('squares', dims.qHeads + head, 1, appends, dims.qHeads + dims.kvHeads);
       heads('v', head, 1, appends, dims.kvHeads);
-      trace.touch('store', cache, appended.begin, appended.end, 0, appends);
+      if (slice === 0) trace.touch('store', cache, appended.begin, appended.end, 0, appends);
       if (tokens.end - tokens.begin > 1) trace.do({ kind: 'meet' });
     }
     trace.do({ kind: 'meet' });
@@ -168,8 +170,13 @@ export class AttentionProgram {
     const made = (tensor: TensorName) => ({ tensor, stage: stage.name, epoch });
     for (let token = tokens.begin; token < tokens.end; token++) {
       const at = token * dims.kvHeads + head;
-      if (isWhole) trace.write(made('att'), at * size, (at + 1) * size, 'dealt');
-      else trace.write(made('partial'), ...trace.deal.word(at, split), 'dealt');
+      if (!isWhole) {
+        trace.write(made('partial'), ...trace.deal.word(at, split), 'dealt');
+        continue;
+      }
+      const { begin, end } = dealt(dims.headDim, slice, slices);
+      for (let first = at * size; first < (at + 1) * size; first += dims.headDim)
+        trace.write(made('att'), first + begin, first + end, 'dealt');
     }
   }
 

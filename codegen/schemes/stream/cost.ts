@@ -49,7 +49,8 @@ export function streamFacts(schedule: StreamSchedule): StreamFacts {
  * @param tokens of a pass, which is a launch of its own; without it one of many tokens of a launch
  * @param makesToken whether the pass ends with the head and a choice
  */
-export function streamCost(schedule: StreamSchedule, position = 0, tokens?: number, makesToken = true): Cost {
+export function streamCost(made: StreamSchedule, position = 0, tokens?: number, makesToken = true): Cost {
+  const schedule = (tokens ?? 1) > 1 ? { ...made, slices: 1 } : made;
   const { products, syncs, splitSteps } = schedule;
   const splits = splitsAt(splitSteps, position);
   const isRun = ({ part }: Pick<ScheduledStage, 'part'>) => makesToken || part !== 'end';
@@ -91,7 +92,7 @@ export function streamCost(schedule: StreamSchedule, position = 0, tokens?: numb
       return product ? (product.mostTiles * schedule.blocks) / product.tiles : 1;
     },
     beside: true,
-    lines: lines(schedule),
+    lines: lines(made),
   });
 }
 
@@ -107,7 +108,7 @@ function whenText(schedule: StreamSchedule, sync: ExchangeSync): string {
 /** Who streams how much, through which ring, and what blocks wait for. */
 function lines(schedule: StreamSchedule): string[] {
   const { leastBytes, mostBytes, padding, polledBytes: polled, inFlight } = streamFacts(schedule);
-  const { kernels, ring, splitSteps, blocks, pollCycles } = schedule;
+  const { kernels, ring, splitSteps, slices, blocks, pollCycles } = schedule;
   const each =
     leastBytes === mostBytes ? megabytes(mostBytes) : `${megabytes(leastBytes)} to ${megabytes(mostBytes)}`;
   const [one, ...several] = kernels;
@@ -122,7 +123,8 @@ function lines(schedule: StreamSchedule): string[] {
   const delays = Object.entries(pollCycles).map(([op, cycles]) => `${cycles} (${op})`);
   const varies = layers.most > layers.usual || head.most > head.usual;
   const heads = splitSteps.map(({ splits, from }) => {
-    const who = splits === 1 ? 'one block a kv head' : `${splits} blocks a kv head, whose splits are merged`;
+    const whole = slices > 1 ? `${slices} blocks a kv head, a slice of its values each` : 'one block a kv head';
+    const who = splits === 1 ? whole : `${splits} blocks a kv head, whose splits are merged`;
     return from === 0 ? who : `from position ${from} on ${who}`;
   });
   return [

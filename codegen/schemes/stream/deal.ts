@@ -46,6 +46,15 @@ export class HeadDeal {
     );
   }
 
+  /** Blocks of a head that have all its positions, and a slice of the elements of its values each: while it is not split, for one token. */
+  slices(pass: number): number {
+    const { dims, slices } = this.#schedule;
+    const isOne = this.#launch.tokens === 1 && !this.#launch.rows;
+    return isOne && this.splits(pass) === 1
+      ? Math.min(slices, Math.floor(this.#launch.blocks / dims.kvHeads))
+      : 1;
+  }
+
   /** The splits of a token; of a batch those of the blocks of a head that have some of its positions: none of a token that is no row. */
   splitsOf(pass: number, token: number): number[] {
     const all = Array.from({ length: this.splits(pass) }, (_, split) => split);
@@ -90,14 +99,15 @@ export class HeadDeal {
     return Math.max(1, Math.min(splits, Math.floor(this.#launch.blocks / dims.kvHeads)));
   }
 
-  /** The head and the split of the positions that this block works on, or null. */
+  /** The head, the split of its positions and the slice of its values that this block works on, or null. */
   unit(pass: number) {
     const { dims } = this.#schedule;
     const position = this.#launch.position + pass * this.#launch.tokens;
-    const splits = this.splits(pass);
-    const [head, split] = [Math.floor(this.#block / splits), this.#block % splits];
+    const [splits, slices] = [this.splits(pass), this.slices(pass)];
+    const head = Math.floor(this.#block / (splits * slices));
+    const [split, slice] = [this.#block % splits, this.#block % slices];
     const group = dims.qHeads / dims.kvHeads;
-    return head < dims.kvHeads ? { position, head, split, splits, group } : null;
+    return head < dims.kvHeads ? { position, head, split, splits, slice, slices, group } : null;
   }
 
   /** Words of one split of a head: its elements, then one for the maximum and the sum. */

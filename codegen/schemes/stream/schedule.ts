@@ -91,6 +91,8 @@ export interface StreamSchedule extends CommonSchedule {
   readonly pollCycles: PollCycles;
   /** Blocks that share a head, by first position, from 0 on. */
   readonly splitSteps: readonly SplitStep[];
+  /** Blocks that share a head while it is not split, in a pass of one token: each has all positions, and of their values a slice of the elements. */
+  readonly slices: number;
   /** Products whose rows stay in the block until a later stage. */
   readonly kept: readonly OpName[];
   /** Elements of a head in the cache: padded for the matrix instructions. */

@@ -136,7 +136,7 @@ export function streamPlaces(dims: ModelDims): {
 /** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of five on an H200 (docs/devlog.md, sections 10, 97 and 99). */
 const usualSteps: readonly SplitStep[] = [
   { splits: 1, from: 0 },
-  { splits: 4, from: 240 },
+  { splits: 4, from: 256 },
   { splits: 8, from: 384 },
   { splits: 16, from: 640 },
 ];
@@ -155,6 +155,16 @@ export function fitSplits(
     from: i === 0 ? 0 : from,
   }));
   return steps.filter(({ splits }, i) => i === 0 || splits !== steps[i - 1]!.splits);
+}
+
+/**
+ * Blocks that share the values of a head while it is not split: two, where a slice of a head is whole pairs of matrix instructions and a warp has
+ * registers for two tiles of it. Four were slower on an H200 (docs/devlog.md, section 101).
+ */
+export function fitSlices(dims: ModelDims, blocks: number, steps: readonly SplitStep[]): number {
+  const isWhole = steps[0]!.splits === 1;
+  const isHalved = dims.headDim === 64 || dims.headDim === 128;
+  return isWhole && isHalved && 2 * dims.kvHeads <= blocks ? 2 : 1;
 }
 
 /** Weights of a layer that the busiest block streams [bytes]. */

@@ -25,7 +25,7 @@ const batches: readonly Pick<TinyRun, 'rows' | 'wholeRows'>[] = [
 const splitFrom = 3;
 
 export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): Tiny<StreamSchedule> {
-  const { splitSteps, products } = lowerStream(decoderGraph(dims), plan, target);
+  const { splitSteps, slices, products } = lowerStream(decoderGraph(dims), plan, target);
   const passedBy = passedByIn(products);
   const narrow = passedBy.has('o_proj');
   const tiny = tinyDims(dims, {
@@ -49,7 +49,7 @@ export function tinyStream(dims: ModelDims, plan: FusionPlan, target: Target): T
     sms: blocks,
     sharedBytes: roomyBytes,
   });
-  const schedule = { ...lowered, dims: tiny };
+  const schedule = { ...lowered, dims: tiny, slices };
   const tokens = [1, 2].filter((count) => count <= schedule.passTokens);
   const rows = batches.filter(() => schedule.passTokens > 1);
   return {

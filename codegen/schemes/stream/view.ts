@@ -171,6 +171,7 @@ function constants(schedule: StreamSchedule): ConstantView[] {
     int('kListedOfRow', listedOfRow, 'tokens that the blocks of a row of logits list for a draw at most'),
     int('kRowTile', rowTile, 'rows of a tile'),
     int('kKvTile', kvTile, 'positions of the cache in a tile of attention'),
+    int('kSlices', schedule.slices, 'of the values of a head that is not split, for one token: a block each'),
     int('kHeadPad', schedule.headPad, 'elements of a head in the cache'),
     int(
       'kPositionSize',

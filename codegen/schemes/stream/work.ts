@@ -121,7 +121,8 @@ function bodyWork(
   splits: number,
   position: number,
 ): Work[] {
-  const { dims, ring } = schedule;
+  const { dims, ring, slices } = schedule;
+  const shares = splits === 1 ? slices : splits;
   switch (body.kind) {
     case 'product': {
       const product = schedule.products.find((one) => one.stage === name)!;
@@ -146,7 +147,7 @@ function bodyWork(
         { term: 'streamQueries', amount: ((dims.qHeads / dims.kvHeads) * schedule.headPad) / 1024 },
         {
           term: 'streamPositions',
-          amount: (meanCached(dims, position) / splits / 100) * (schedule.headPad / 128),
+          amount: (meanCached(dims, position) / shares / 100) * (schedule.headPad / 128),
         },
       ];
     case 'merge_splits':

@@ -86,9 +86,9 @@ struct OwnPosition {
 
   /** Stores both; what the cache has of them, they are then. */
   template <int T>
-  DEVICE void append(Cta<T>& cta, const LayerWeights& w, int head, int token) {
+  DEVICE void append(Cta<T>& cta, const LayerWeights& w, int head, int token, bool stores) {
     const CachedRow row(key[0], value);
-    store_position(cta, w, head, token, row, key[0], value);
+    if (stores) store_position(cta, w, head, token, row, key[0], value);
   }
 };
 
@@ -158,7 +158,7 @@ DEVICE void read_queries(Cta<T>& cta, AttentionScratch<Q, Row>& scratch, const H
 
 /** Queries of a pass of one token, for all warps; and by the warp that `appends` key and value, with the scores of the queries with them. */
 template <class Heads>
-DEVICE void read_token(Cta<1>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, bool appends, Stage stage) {
+DEVICE void read_token(Cta<1>& cta, const HeadWords& from, const LayerWeights& w, const HeadNorms& norms, int head, bool appends, bool stores, Stage stage) {
   auto& scratch = cta.s.work.attention;
   using S = Sets<1>;
   OwnPosition<Heads> own;
@@ -167,8 +167,8 @@ DEVICE void read_token(Cta<1>& cta, const HeadWords& from, const LayerWeights& w
   cta.sync();
   cta.mark(stage, kPhaseOthers);
   if (!appends) return;
-  own.append(cta, w, head, 0);
-  cta.hand_to_publisher(stage);
+  own.append(cta, w, head, 0, stores);
+  if (stores) cta.hand_to_publisher(stage);
   keep_value(scratch, own.value);
 #pragma unroll 1
   for (int first = 0; first < S::kQueries; first += S::kEach) {
@@ -190,16 +190,16 @@ DEVICE uint32_t join_tile(Cta<T>& cta, uint32_t cached, int count) {
   return own;
 }
 
-/** What the first `Team` warps of every set have of Q tokens from `first` on: publishes a head's output where it is `whole`, else as a split of it.
- *  Where `own`, the positions of the tokens themselves are added to the tiles. `place` is AttentionScratch::place_of this thread. */
-template <int Team, int T, int Q, bool Row, class Partial, class Att>
-DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q, Row>& scratch, unsigned place, const Partial& partial, const Att& att, int head,
+/** What the first `Team` warps of every set have of Q tokens from `first` on: publishes a head's output where it is `whole`, or a slice of it, else a
+ *  split. Where `own`, the positions of the tokens themselves are added to the tiles. `place` is AttentionScratch::place_of this thread. */
+template <int Team, int Slices, int T, int Q, bool Row, class Partial, class Att>
+DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q, Row>& scratch, unsigned place, const Partial& partial, const Att& att, int head, int slice,
                              int first, int split, bool own, bool whole) {
   using Scratch = AttentionScratch<Q, Row>;
   using S = typename Scratch::S;
-  constexpr unsigned kItems = S::kQueries * kPairs;
-  for (unsigned i = threadIdx.x; i < kItems; i += kThreads, place = Scratch::place_of(i)) {
-    const unsigned query = i / kPairs, pair = i % kPairs;
+  constexpr unsigned kSlice = kPairs / Slices, kItems = S::kQueries * kSlice;
+  for (unsigned i = threadIdx.x; i < kItems; i += kThreads, place = Scratch::template place_of<Slices>(i)) {
+    const unsigned query = i / kSlice, pair = slice * kSlice + i % kSlice;
     const float *const maxima = scratch.row_max[0] + query, *const sums = scratch.row_sum[0] + query, *const elements = scratch.out[0][0][0] + place;
     float max_of[Team], sum_of[Team];
     float2 out_of[Team];
@@ -239,10 +239,137 @@ DEVICE void publish_attended(Cta<T>& cta, const AttentionScratch<Q, Row>& scratc
 /** Warps whose parts are added up in the place of a set's, where they have all tiles of a token. */
 constexpr int kSmallTeam = Sets<1>::kTeam < 4 ? Sets<1>::kTeam : 4;
 
-/** Attention of this block's unit; publishes the head's output where the block has all its positions, else its split. */
+/** Whether the ring has room for so many tiles of a block at once, and for a slot that is being filled. */
+template <int T>
+BOTH constexpr bool holds(int tiles) {
+  return SharedMemory<T>::kSlots > divide_up(tiles, kSlotTiles);
+}
+
+/** The tiles of a block's unit, as they arrive in slots of the ring. A warp reads every kTeam-th of them, and passes by all others. */
+template <int T>
+struct UnitTiles {
+  Cta<T>& cta;
+  const Stage stage;
+  const Range tiles;
+  const bool own;  // behind them come the positions of the pass
+  const int count = tiles.end - tiles.begin, slots = divide_up(count, kSlotTiles);
+  int passed = 0;  // slots
+
+  /** The position of a tile's first row. */
+  DEVICE int begin(int t) const { return (tiles.begin + t) * kKvTile; }
+
+  DEVICE void skip_to(int slot) {
+    cta.skip_slots(slot - passed, stage);
+    passed = max(passed, slot);
+  }
+
+  /** Gives back, of the slots before the one of tile t, those that are there already. */
+  DEVICE void skip_landed(int t) { passed += cta.skip_landed((t < count ? t / kSlotTiles : slots) - passed); }
+
+  /** Waits for tile t, where there is one, and loads it: of its values one slice. */
+  template <class Tile>
+  DEVICE void load(Tile& tile, int t, int slice = 0) {
+    if (t >= count) return;
+    skip_to(t / kSlotTiles);
+    cta.wait_slot(stage);
+    uint32_t rows = shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes);
+    const bool joined = checks(cta) && own && t == count - 1;
+    if constexpr (kChecks<T>)
+      if (joined) rows = join_tile(cta, rows, cta.position % kKvTile);
+    tile.load(rows, begin(t), slice);
+    const unsigned read = tile.bits();
+    if (kCodes && !joined) tile.clear_from(cta.position - begin(t));
+    constexpr int kTeam = Sets<T>::kTeam;
+    if ((t + kTeam) / kSlotTiles > passed || t + kTeam >= count) cta.free_slot(read), ++passed;
+  }
+};
+
+/** Which positions of a tile count for a query: column(i) of them. */
+struct Seen {
+  int from, to;
+  bool windowed;
+
+  /** Of a tile whose first position is `begin`, those before `end` that the token at `position` sees. */
+  DEVICE Seen(int layer, int position, int begin, int end) : from(first_seen(layer, position) - begin), to(end - begin), windowed(window_of(layer) != 0) {}
+  DEVICE bool operator()(int column) const { return column < to && (!windowed || column >= from); }
+};
+
+/**
+ * Attention of one token by this block. Where it has a split of the positions it publishes that; while heads are not split, kSlices blocks have all
+ * positions of a head and publish its output, each a slice of it: they share the values, of which each reads its elements.
+ */
+template <class Heads, class Qkv, class Squares, class Partial, class Att>
+DEVICE void attend_token(Cta<1>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
+                         const Att& att, Stage stage) {
+  using S = Sets<1>;
+  constexpr bool kWhole = !Partial::kExists;
+  constexpr int kParts = kWhole ? kSlices : 1;  // of the values
+  // A warp begins with two tiles at once, where slices leave registers for them that codes of wide inputs do not take, and while queries are waited for.
+  // All meet before it goes on, so the ring has to hold until then what any of them begins with.
+  constexpr bool kRoomForTwo = kParts > 1 && (!kCodes || kHidden < 256 * kWarps);
+  constexpr int kTogether = kRoomForTwo && holds<1>(2 * S::kTeam) ? 2 : 1;
+  constexpr bool kEarly = holds<1>(kTogether * S::kTeam);
+  const int splits = kWhole ? 1 : splits_at(cta.position), shares = kWhole ? kSlices : splits;
+  if (cta.index() >= kKvHeads * shares) return;
+  const Unit unit = unit_of(cta.index(), shares);
+  const int head = opaque(unit.head), split = kWhole ? 0 : unit.split, slice = kWhole ? unit.split : 0;
+  auto& scratch = cta.s.work.attention;
+  const int team = S::team();
+  const bool own = split == splits - 1, working = team < S::kTeam, stores = slice == 0;
+  const bool appends = own && working && team == S::kTeam - 1 && S::first_set() == 0;
+  const unsigned place = opaque(int(AttentionScratch<1>::template place_of<kParts>(threadIdx.x)));  // known before there are words
+
+  UnitTiles<1> tiles{cta, stage, tiles_of(cta.layer, cta.position, split, splits), own};
+  Running<kParts> running;
+  KvTile<kParts> held[kTogether]{};      // set, or else their registers would stay in use from one layer to the next
+  int t = working ? team : tiles.count;  // the tile that is next
+  const auto begin = [&] {
+#pragma unroll
+    for (int k = 0; k < kTogether; ++k) tiles.load(held[k], t + k * S::kTeam, slice);
+  };
+  if constexpr (kEarly) begin(), tiles.skip_landed(t + kTogether * S::kTeam);
+  read_token<Heads>(cta, {qkv.of(cta.epoch), squares.of(cta.epoch)}, w, norms, head, appends, stores, stage);
+  if constexpr (!kEarly) begin();
+  const auto add = [&](auto number) {
+    constexpr int N = decltype(number)::value;
+    const Seen seen(cta.layer, cta.position, tiles.begin(t), cta.position);
+    running.template add<N>(held, scratch.query(S::first_set() * 8), scratch.kQueryStride, S::last_of(S::first_set()),
+                            [&](int n, int column) { return seen(n * (S::kTeam * kKvTile) + column); });
+    t += N * S::kTeam;
+  };
+  const std::integral_constant<int, 1> one;
+  if constexpr (kTogether > 1) {
+    if (t + S::kTeam < tiles.count)
+      add(std::integral_constant<int, kTogether>{});
+    else if (t < tiles.count)
+      add(one);
+#pragma unroll 1
+    while (t < tiles.count) tiles.load(held[0], t, slice), add(one);
+  } else {
+#pragma unroll 1
+    while (t < tiles.count) add(one), tiles.load(held[0], t, slice);
+  }
+  tiles.skip_to(tiles.slots);
+  cta.mark(stage, kPhaseCompute);
+  running.store(scratch, warp(), S::last_of(S::first_set()));
+  cta.sync();
+  cta.mark(stage, kPhaseMeet);
+
+  const auto publish = [&](auto warps) {
+    publish_attended<decltype(warps)::value, kParts>(cta, scratch, place, partial, att, head, slice, 0, split, own, kWhole);
+  };
+  if (tiles.count <= kSmallTeam)
+    publish(std::integral_constant<int, kSmallTeam>{});  // the others have no tile
+  else
+    publish(std::integral_constant<int, S::kTeam>{});
+  cta.mark(stage, kPhasePublish);
+  if (own && stores) ++cta.appends;
+}
+
+/** Attention of several tokens of a sequence by this block; publishes the head's output where the block has all its positions, else its split. */
 template <int T, class Heads, class Qkv, class Squares, class Partial, class Att>
-DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
-                        const Att& att, Stage stage) {
+DEVICE void attend_tokens(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Qkv& qkv, const Squares& squares, const Partial& partial,
+                          const Att& att, Stage stage) {
   using S = Sets<T>;
   const int splits = Partial::kExists ? splits_at(cta.position) : 1;
   if (cta.index() >= kKvHeads * splits) return;
@@ -250,92 +377,55 @@ DEVICE void attend_unit(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const int head = opaque(unit.head), split = unit.split;
   auto& scratch = cta.s.work.attention;
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
-  const Range tiles = tiles_of(cta.layer, cta.position, split, splits);
-  const int count = tiles.end - tiles.begin, slots = divide_up(count, kSlotTiles);
   const int team = S::team();
   const bool working = team < S::kTeam, own = split == splits - 1;
   const bool appends = own && team == S::kTeam - 1 && working;
-  const unsigned place = opaque(int(AttentionScratch<T>::place_of(threadIdx.x)));  // known before there are words
+  const unsigned place = opaque(int(AttentionScratch<T>::template place_of<1>(threadIdx.x)));  // known before there are words
 
-  if constexpr (T > 1) {
-    if (own) {
-      for (int token = warp(); token < T; token += kWarps) {
-        OwnPosition<Heads> of;
-        of.read(cta, from, norms, head, token, stage);
-        of.append(cta, w, head, token);
-      }
-      cta.sync();
+  if (own) {
+    for (int token = warp(); token < T; token += kWarps) {
+      OwnPosition<Heads> of;
+      of.read(cta, from, norms, head, token, stage);
+      of.append(cta, w, head, token, true);
     }
+    cta.sync();
   }
-  Running running[S::kHeld];
-  KvTile tile{};  // set, or else its registers would stay in use from one layer to the next
-  int t = working ? team : count;  // the tile that is next; those of the cache first, then the positions of this pass
-  int passed = 0;                  // slots
-  const auto skip_to = [&](int slot) {
-    cta.skip_slots(slot - passed, stage);
-    passed = max(passed, slot);
-  };
-  const auto fetch = [&] {
-    if (t >= count) return;
-    skip_to(t / kSlotTiles);
-    cta.wait_slot(stage);
-    uint32_t rows = shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + t % kSlotTiles * (kKvTile * kRowBytes);
-    if constexpr (kChecks<T>)
-      if (checks(cta) && own && t == count - 1) rows = join_tile(cta, rows, cta.position % kKvTile);
-    tile.load(rows, (tiles.begin + t) * kKvTile);
-    const unsigned read = tile.bits();
-    if (kCodes && !(checks(cta) && own && t == count - 1)) tile.clear_from(cta.position - (tiles.begin + t) * kKvTile);
-    if ((t + S::kTeam) / kSlotTiles > passed || t + S::kTeam >= count) cta.free_slot(read), ++passed;
-  };
+  UnitTiles<T> tiles{cta, stage, tiles_of(cta.layer, cta.position, split, splits), own};
+  Running<1> running[S::kHeld];
+  KvTile<1> tile{};                      // set, or else its registers would stay in use from one layer to the next
+  int t = working ? team : tiles.count;  // the tile that is next; those of the cache first, then the positions of this pass
   // The first tile is loaded while queries are waited for, where there are registers for both.
   // Where all meet in between, the ring has to hold what they wait for until then.
-  constexpr bool kHolds = !S::kForAll || SharedMemory<T>::kSlots > divide_up(2 * S::kTeam, kSlotTiles);
-  constexpr bool kEarly = !kFewRegisters<T> && T <= 8 && kHolds;
-  if constexpr (kEarly) {
-    fetch();
-    if (t + S::kTeam >= count) skip_to(slots);  // this warp reads nothing more
-  }
-  if constexpr (T == 1) {
-    read_token<Heads>(cta, from, w, norms, head, appends && S::first_set() == 0, stage);
-  } else if constexpr (S::kForAll) {
+  constexpr bool kEarly = !kFewRegisters<T> && T <= 8 && (!S::kForAll || holds<T>(S::kTeam));
+  if constexpr (kEarly) tiles.load(tile, t), tiles.skip_landed(t + S::kTeam);
+  if constexpr (S::kForAll) {
     read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, own, stage);
     cta.sync();
   } else {
-    if (t < count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, appends, stage);
+    if (t < tiles.count || appends) read_queries<T, Heads>(cta, scratch, from, w, norms, head, 0, appends, stage);
   }
-  if constexpr (!kEarly) fetch();
-  const bool windowed = window_of(cta.layer) != 0;
+  if constexpr (!kEarly) tiles.load(tile, t);
 #pragma unroll 1
-  for (bool last = T > 1 && appends && !checks(cta); t < count || last;) {
-    const bool of_pass = T > 1 && t >= count;
-    if (of_pass) tile.load(shared_address(cta.s.own), cta.position), last = false;
+  for (bool last = appends && !checks(cta); t < tiles.count || last;) {
+    const bool of_pass = t >= tiles.count;
+    if (of_pass) tile.load(shared_address(cta.s.own), cta.position, 0), last = false;
 #pragma unroll
     for (int i = 0; i < S::kHeld; ++i) {
       const int set = S::first_set() + i, token = min(set * 8 + (lane() >> 2), S::kQueries - 1) / kGroup;
-      const int begin = of_pass ? cta.position : (tiles.begin + t) * kKvTile;  // of the tile
-      const int seen = cta.position + (of_pass ? token + 1 : checks(cta) ? token : 0) - begin;
-      const int unseen = first_seen(cta.layer, cta.position + token) - begin;
-      running[i].add(tile, scratch.query(set * 8), scratch.kQueryStride, S::last_of(set),
-                     [&](int column) { return column < seen && (!windowed || column >= unseen); });
+      const int own_end = of_pass ? token + 1 : checks(cta) ? token : 0;  // of the positions of the pass
+      const Seen seen(cta.layer, cta.position + token, of_pass ? cta.position : tiles.begin(t), cta.position + own_end);
+      running[i].template add<1>(&tile, scratch.query(set * 8), scratch.kQueryStride, S::last_of(set), [&](int, int column) { return seen(column); });
     }
     t += S::kTeam;
-    fetch();
+    tiles.load(tile, t);
   }
-  skip_to(slots);
+  tiles.skip_to(tiles.slots);
   cta.mark(stage, kPhaseCompute);
 #pragma unroll
   for (int i = 0; i < S::kHeld; ++i) running[i].store(scratch, warp() * S::kHeld + i, S::last_of(S::first_set() + i));
   cta.sync();
   cta.mark(stage, kPhaseMeet);
-
-  const auto publish = [&](auto team) {
-    publish_attended<decltype(team)::value>(cta, scratch, place, partial, att, head, 0, split, own, splits == 1);
-  };
-  if (T == 1 && count <= kSmallTeam)
-    publish(std::integral_constant<int, kSmallTeam>{});  // the others have no tile
-  else
-    publish(std::integral_constant<int, S::kTeam>{});
+  publish_attended<S::kTeam, 1>(cta, scratch, place, partial, att, head, 0, 0, split, own, splits == 1);
   cta.mark(stage, kPhasePublish);
-  if (T > 1 && own) cta.hand_to_publisher(stage);
-  if (own) ++cta.appends;
+  if (own) cta.hand_to_publisher(stage), ++cta.appends;
 }

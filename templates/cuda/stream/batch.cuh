@@ -15,7 +15,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   const HeadWords from{qkv.of(cta.epoch), squares.of(cta.epoch)};
   const int team = S::team(), last_query = S::last_of(S::first_set());
   const bool working = team < S::kTeam;
-  const unsigned place = Scratch::place_of(threadIdx.x);
+  const unsigned place = Scratch::template place_of<1>(threadIdx.x);
   int before = 0;        // tiles of this block that are of rows before
   int passed = 0;        // slots
   bool waited = false;   // for the slot that is next
@@ -29,8 +29,8 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
   each_row(cta.pass, cta.layer, share, [&](int row, const RowShare& mine) {
     const int count = mine.tiles.end - mine.tiles.begin, position = cta.pass.rows[row].position;
     const bool appends = mine.own && team == S::kTeam - 1 && working;
-    Running running;
-    KvTile tile{};
+    Running<1> running;
+    KvTile<1> tile{};
     int t = working ? team : count;
     const auto fetch = [&] {
       if (t >= count) return;
@@ -38,7 +38,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
       pass_slots(at / kSlotTiles);
       if (!waited) cta.wait_slot(stage);
       waited = true;
-      tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + at % kSlotTiles * (kKvTile * kRowBytes), (mine.tiles.begin + t) * kKvTile);
+      tile.load(shared_address(cta.ring + cta.cursor.slot * kSlotBytes) + at % kSlotTiles * (kKvTile * kRowBytes), (mine.tiles.begin + t) * kKvTile, 0);
       read |= tile.bits();
       if (kCodes) tile.clear_from(position - (mine.tiles.begin + t) * kKvTile);
       pass_slots(min(at + S::kTeam, before + count) / kSlotTiles);
@@ -51,8 +51,8 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 #pragma unroll 1
     while (t < count) {
       const int at = (mine.tiles.begin + t) * kKvTile, seen = position - at, unseen = first - at;
-      running.add(tile, scratch.query(S::first_set() * 8), scratch.kQueryStride, last_query,
-                  [&](int column) { return column < seen && (!windowed || column >= unseen); });
+      running.template add<1>(&tile, scratch.query(S::first_set() * 8), scratch.kQueryStride, last_query,
+                  [&](int, int column) { return column < seen && (!windowed || column >= unseen); });
       t += S::kTeam;
       fetch();
     }
@@ -62,7 +62,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     running.store(scratch, warp(), last_query);
     cta.sync();
     cta.mark(stage, kPhaseMeet);
-    publish_attended<S::kTeam>(cta, scratch, place, partial, att, head, row, share, mine.own, cta.pass.rows[row].shares == 1);
+    publish_attended<S::kTeam, 1>(cta, scratch, place, partial, att, head, 0, row, share, mine.own, cta.pass.rows[row].shares == 1);
     cta.mark(stage, kPhasePublish);
     cta.sync();  // the next row takes its place
   });
@@ -78,9 +78,11 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
 /** Attention of a pass. */
 template <int T, class Heads, class... Words>
 DEVICE void attend(Cta<T>& cta, const LayerWeights& w, const HeadNorms& norms, const Words&... words) {
-  if (cta.batched()) {
+  if constexpr (T == 1) {
+    attend_token<Heads>(cta, w, norms, words...);
+  } else if (cta.batched()) {
     attend_rows<T, Heads>(cta, w, norms, words...);
   } else {
-    attend_unit<T, Heads>(cta, w, norms, words...);
+    attend_tokens<T, Heads>(cta, w, norms, words...);
   }
 }

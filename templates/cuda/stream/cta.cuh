@@ -68,8 +68,9 @@ struct AttentionScratch {
 
   /** Where the first of two elements lies in `out`, of the first warp of its set [floats]: item `i` of pairs of queries. */
   static constexpr int kPartSize = S::kEach * 8 * kOutStride;
+  template <int Slices>
   DEVICE static unsigned place_of(unsigned i) {
-    constexpr unsigned kPairs = kHeadDim / 2;
+    constexpr unsigned kPairs = kHeadDim / 2 / Slices;
     const unsigned query = i / kPairs, pair = i % kPairs, row = query % 8;
     return query / 8 * kPartSize + (row * 8 + line_of(row, 2 * pair % 8)) * kOutStride + pair / 4;
   }
@@ -250,6 +251,16 @@ struct Cta {
       wait_slots(lane() < some, stage);
       free_slots(lane() < some, unsigned(some), 0);
     }
+  }
+
+  /** Gives back unread those of the next `count` slots that are there already. Returns how many. */
+  DEVICE int skip_landed(int count) {
+    const Cursor mine = cursor.template ahead<Shared::kSlots>(min(lane(), Shared::kSlots - 1));
+    const bool landed = lane() < min(count, Shared::kSlots - 1) && mbarrier_test_wait(s.full + mine.slot, mine.parity);
+    const unsigned full = __ballot_sync(~0u, landed);
+    const int some = __popc(full & ~(full + 1));  // one behind the other from the first lane on
+    free_slots(lane() < some, unsigned(some), 0);
+    return some;
   }
 
   /**

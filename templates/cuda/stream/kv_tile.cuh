@@ -15,9 +15,10 @@ DEVICE float exp2_approx(float x) {
   return y;
 }
 
-/** Keys and values of 16 positions, in the registers of a warp, where the cache has numbers. */
+/** Keys and values of 16 positions, in the registers of a warp, where the cache has numbers: of all elements of the values, or of one of so many slices. */
+template <int Slices>
 struct PlainTile {
-  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16;
+  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16 / Slices;
   uint4 keys[2][kKeySteps];    // positions lane / 4 and + 8, elements 32 k + 8 (lane % 4) on
   uint4 values[kValueSteps];   // transposed: rows are elements 16 i on, columns positions
 
@@ -27,7 +28,7 @@ struct PlainTile {
   DEVICE float key_scale(int, int) const { return 1; }
   DEVICE float value_scale(int, int) const { return 1; }
 
-  DEVICE void load(uint32_t rows, int first_position) {
+  DEVICE void load(uint32_t rows, int first_position, int slice) {
     static_assert(kScaledCache || kRowBytes % 128 == 0, "chunks_behind");
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
     const uint32_t key = rows + r * kRowBytes + swizzled(quad, first_position + r) * 16;
@@ -36,7 +37,7 @@ struct PlainTile {
 #pragma unroll
       for (int k = 0; k < kKeySteps; ++k) keys[half][k] = load_shared(chunks_behind(key, 4 * k) + half * 8 * kRowBytes);
     const int row = (lane >> 4 & 1) * 8 + (lane & 7);
-    const uint32_t value = rows + row * kRowBytes + swizzled(lane >> 3 & 1, first_position + row) * 16;
+    const uint32_t value = chunks_behind(rows + row * kRowBytes + swizzled(lane >> 3 & 1, first_position + row) * 16, slice * kValueSteps * 2);
 #pragma unroll
     for (int i = 0; i < kValueSteps; ++i) {
       const uint32_t address = chunks_behind(value, kHeadPad / 8 + i * 2);
@@ -68,19 +69,20 @@ struct PlainTile {
 };
 
 /** The same where the cache has codes, which become numbers when they are used. What lies behind the last position may have any scales. */
+template <int Slices>
 struct ScaledTile {
-  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16;
+  static constexpr int kKeySteps = kHeadPad / 32, kValueSteps = kHeadPad / 16 / Slices;
   uint2 keys[2][kKeySteps];
   uint2 values[kValueSteps];  // of positions 0 to 7, and the others
   float2 scales[2][2];        // of key and value
 
-  DEVICE void load(uint32_t rows, int) {
+  DEVICE void load(uint32_t rows, int, int slice) {
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int k = 0; k < kKeySteps; ++k) keys[half][k] = load_shared_pair(rows + (half * 8 + r) * kRowBytes + k * 32 + quad * 8);
-    const uint32_t row = rows + (lane & 15) * kRowBytes + kHeadPad + (lane >> 4) * 16;
+    const uint32_t row = rows + (lane & 15) * kRowBytes + kHeadPad + slice * kValueSteps * 16 + (lane >> 4) * 16;
 #pragma unroll
     for (int i = 0; i < kValueSteps; i += 2)
       asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -116,47 +118,61 @@ struct ScaledTile {
   }
 };
 
-using KvTile = std::conditional_t<kScaledCache, ScaledTile, PlainTile>;
+template <int Slices>
+using KvTile = std::conditional_t<kScaledCache, ScaledTile<Slices>, PlainTile<Slices>>;
 
 /** Running softmax of eight queries: lane / 4 is a query in scores, 2 (lane % 4) and + 1 are in `out`. */
+template <int Slices>
 struct Running {
-  float out[kHeadPad / 16][4] = {};
+  static constexpr int kSteps = kHeadPad / 16 / Slices;
+  float out[kSteps][4] = {};
   float row_max = kLeastScore, row_sum = 0;
   bool first = true;  // no tile has been added
 
-  /** counts(column): whether this lane's query sees that position of the tile. */
-  template <class Counts>
-  DEVICE void add(const KvTile& tile, const Wire* queries, int query_stride, int last_query, Counts&& counts) {
+  /** Adds N tiles, one after the other. counts(n, column): whether this lane's query sees that position of a tile. */
+  template <int N, class Counts>
+  DEVICE void add(const KvTile<Slices>* tiles, const Wire* queries, int query_stride, int last_query, Counts&& counts) {
     const int lane = opaque(::lane()), quad = lane & 3;
     const Wire* const mine = queries + min(lane >> 2, last_query) * query_stride + quad * 8;
     // A query is row r of the matrix with the first half of 8 elements, and row r + 8 with the others: one product has the sum of each.
-    float score[2][2][4] = {};
+    float score[N][2][2][4] = {};
 #pragma unroll
-    for (int k = 0; k < KvTile::kKeySteps; ++k) {
+    for (int k = 0; k < KvTile<Slices>::kKeySteps; ++k) {
       const uint4 q = *reinterpret_cast<const uint4*>(mine + k * 32);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint4 key = tile.key(half, k);
-        multiply_tile(score[half][0], q.x, q.y, q.z, q.w, key.x, key.y);
-        multiply_tile(score[half][1], q.x, q.y, q.z, q.w, key.z, key.w);
-      }
+      for (int n = 0; n < N; ++n)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint4 key = tiles[n].key(half, k);
+          multiply_tile(score[n][half][0], q.x, q.y, q.z, q.w, key.x, key.y);
+          multiply_tile(score[n][half][1], q.x, q.y, q.z, q.w, key.z, key.w);
+        }
     }
+#pragma unroll
+    for (int n = 0; n < N; ++n) weigh(tiles[n], score[n], [&](int column) { return counts(n, column); });
+  }
+
+  /** Adds a tile whose keys have been multiplied. Sums are rounded as they stand here, not joined with products: a check has the bits of others. */
+  template <class Counts>
+  DEVICE void weigh(const KvTile<Slices>& tile, const float (&score)[2][2][4], Counts&& counts) {
+    const int quad = opaque(::lane()) & 3;
     float s[2][2], top = row_max;
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const bool seen = counts(half * 8 + quad * 2 + i);
-        s[half][i] = seen ? (score[half][0][i] + score[half][1][i + 2]) * (kAttnScale * kLog2e) * tile.key_scale(half, i) : kMaskedScore;
+        const float sum = score[half][0][i] + score[half][1][i + 2];
+        s[half][i] = seen ? __fmul_rn(sum, kAttnScale * kLog2e * tile.key_scale(half, i)) : kMaskedScore;
         top = fmaxf(top, s[half][i]);
       }
     top = quad_max(top);
     if (!first) {
       const float rescale = exp2_approx(row_max - top);
-      row_sum *= rescale;
+      row_sum = __fmul_rn(row_sum, rescale);
       const float rescale0 = __shfl_sync(~0u, rescale, quad * 8), rescale1 = __shfl_sync(~0u, rescale, quad * 8 + 4);
 #pragma unroll
-      for (int i = 0; i < kHeadPad / 16; ++i) out[i][0] *= rescale0, out[i][1] *= rescale1, out[i][2] *= rescale0, out[i][3] *= rescale1;
+      for (int i = 0; i < kSteps; ++i) out[i][0] *= rescale0, out[i][1] *= rescale1, out[i][2] *= rescale0, out[i][3] *= rescale1;
     }
     first = false;
     row_max = top;
@@ -165,13 +181,13 @@ struct Running {
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        p[half][i] = exp2_approx(s[half][i] - top);
-        row_sum += p[half][i];
+        p[half][i] = exp2_approx(__fsub_rn(s[half][i], top));
+        row_sum = __fadd_rn(row_sum, p[half][i]);
         if (!kScaledCache || s[half][i] != kMaskedScore) p[half][i] *= tile.value_scale(half, i);
       }
     const unsigned p0 = pair_word(p[0][0], p[0][1]), p1 = pair_word(p[1][0], p[1][1]);
 #pragma unroll
-    for (int i = 0; i < kHeadPad / 16; ++i) {
+    for (int i = 0; i < kSteps; ++i) {
       const uint4 value = tile.value(i);
       multiply_tile(out[i], value.x, value.y, value.z, value.w, p0, p1);
     }
@@ -180,6 +196,7 @@ struct Running {
   /** Into the block's scratch as one of its parts, for queries [0, last]. */
   template <class Scratch>
   DEVICE void store(Scratch& to, int part, int last_query) {
+    static_assert(kSteps % 2 == 0);
     row_sum = quad_sum(row_sum);
     const int lane = opaque(::lane()), r = lane >> 2, quad = lane & 3;
     if (quad == 0) to.row_max[part][r] = row_max, to.row_sum[part][r] = row_sum;
@@ -188,7 +205,7 @@ struct Running {
       if (quad * 2 + c > last_query) continue;
       float* const elements = to.out[part][quad * 2 + c][to.line_of(quad * 2, r)];
 #pragma unroll
-      for (int i = 0; i < kHeadPad / 16; i += 2)
+      for (int i = 0; i < kSteps; i += 2)
         *reinterpret_cast<float4*>(elements + 2 * i) = make_float4(out[i][c] / kWeightUnit, out[i][c + 2] / kWeightUnit,
                                                                    out[i + 1][c] / kWeightUnit, out[i + 1][c + 2] / kWeightUnit);
     }

@@ -43,8 +43,9 @@ DEVICE void embed_residual(Cta<T>& cta, const Table& table) {
 }
 
 /** Slots that this block may fill at once: those that alone have all positions of a head need more than their share. */
+template <int T>
 DEVICE int copies_at(int position) {
-  const bool alone = int(blockIdx.x) < kKvHeads && splits_at(position) == 1;
+  const bool alone = int(blockIdx.x) < kKvHeads * kWholeShares<T> && splits_at(position) == 1;
   return alone ? kCopiesInFlight + 1 : kCopiesInFlight;
 }
 
@@ -84,10 +85,10 @@ DEVICE bool stream_cache(Producer<Shared>& p, Stage stage, const Cache* cache, i
   if constexpr (Shared::kTokens > 1)
     if (p.pass.batch) return stream_rows(p, stage, cache, layer, copies);
   p.begin_stage(stage);
-  const int splits = splits_at(position);
-  if (int(blockIdx.x) >= kKvHeads * splits) return true;
-  const Unit unit = unit_of(int(blockIdx.x), splits);
-  const int head = unit.head, split = unit.split;
+  const int splits = splits_at(position), shares = splits == 1 ? kWholeShares<Shared::kTokens> : splits;
+  if (int(blockIdx.x) >= kKvHeads * shares) return true;
+  const Unit unit = unit_of(int(blockIdx.x), shares);
+  const int head = unit.head, split = splits == 1 ? 0 : unit.split;
   const Range tiles = tiles_of(layer, position, split, splits);
   const char* const rows = reinterpret_cast<const char*>(cache) + size_t(head) * p.pass.context * kRowBytes;
   for (int tile = tiles.begin; tile < tiles.end; tile += kSlotTiles) {

@@ -4,7 +4,11 @@
 
 /** The most blocks that work on attention. */
 constexpr int kUnits = kKvHeads * kSplits;
-static_assert(kUnits <= kBlocks, "a block works on one unit");
+static_assert(kUnits <= kBlocks && kKvHeads * kSlices <= kBlocks, "a block works on one unit");
+
+/** Blocks that have all positions of a head, while it is not split: each has a slice of the values of one token, or the whole of those of more. */
+template <int T>
+constexpr int kWholeShares = T == 1 ? kSlices : 1;
 
 struct Unit {
   int head, split;
