@@ -41,6 +41,7 @@ constexpr int kListedOfBlock = 64;  // tokens that a block lists for a draw at m
 constexpr int kListedOfRow = 1024;  // tokens that the blocks of a row of logits list for a draw at most
 constexpr int kRowTile = 8;  // rows of a tile
 constexpr int kKvTile = 16;  // positions of the cache in a tile of attention
+constexpr int kSlices = 2;  // of the values of a head that is not split, for one token: a block each
 constexpr int kHeadPad = 128;  // elements of a head in the cache
 constexpr int kPositionSize = 2 * kHeadPad;  // of the type Cache: key and value of a head and position
 constexpr bool kQkNorm = true;  // queries and keys are normed a head
@@ -102,7 +103,7 @@ constexpr int kDelays[kStageCount] = { 0, 0, 0, 400, 0, 0, 0, 0, 0 };
 __host__ __device__ inline constexpr int splits_at(int position) {
   if (position >= 640) return 16;
   if (position >= 384) return 8;
-  if (position >= 240) return 4;
+  if (position >= 256) return 4;
   if (position >= 0) return 1;
   return 1;
 }

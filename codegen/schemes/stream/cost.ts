@@ -123,7 +123,8 @@ function lines(schedule: StreamSchedule): string[] {
   const delays = Object.entries(pollCycles).map(([op, cycles]) => `${cycles} (${op})`);
   const varies = layers.most > layers.usual || head.most > head.usual;
   const heads = splitSteps.map(({ splits, from }) => {
-    const whole = slices > 1 ? `${slices} blocks a kv head, a slice of its values each` : 'one block a kv head';
+    const whole =
+      slices > 1 ? `${slices} blocks a kv head, a slice of its values each` : 'one block a kv head';
     const who = splits === 1 ? whole : `${splits} blocks a kv head, whose splits are merged`;
     return from === 0 ? who : `from position ${from} on ${who}`;
   });

@@ -133,7 +133,7 @@ export function streamPlaces(dims: ModelDims): {
   return { at, layerBytes, bytes: at.lm_head + bytesOf(shapeOf(dims, 'lm_head', 1)) };
 }
 
-/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of five on an H200 (docs/devlog.md, sections 10, 97 and 99). */
+/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of six on an H200 (docs/devlog.md, sections 10, 97, 99 and 102). */
 const usualSteps: readonly SplitStep[] = [
   { splits: 1, from: 0 },
   { splits: 4, from: 256 },
