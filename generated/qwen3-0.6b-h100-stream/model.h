@@ -103,7 +103,6 @@ constexpr int kDelays[kStageCount] = { 0, 0, 0, 400, 0, 0, 0, 0, 0 };
 __host__ __device__ inline constexpr int splits_at(int position) {
   if (position >= 640) return 16;
   if (position >= 384) return 8;
-  if (position >= 256) return 4;
   if (position >= 0) return 1;
   return 1;
 }

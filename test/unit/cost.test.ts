@@ -349,9 +349,9 @@ describe('a stream', () => {
       stage      ops (* made by every block)      over                MB a token  us of reads  us of waits  us of work  then
       embed      embed                            rows                                                 0.6        25.0
       qkv        attn_norm* qkv_proj              rows                    234.88         75.8         21.2         9.5  exchange of q, k, v: qk_norm needs whole q heads of q, which qkv_proj makes in other blocks
-      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16                                  18.4        72.8  from position 256 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-                                                                                                                        up to position 255: exchange of att: o_proj needs all of att, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                                               from position 256 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+      attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16                                  18.4        72.8  from position 384 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+                                                                                                                        up to position 383: exchange of att: o_proj needs all of att, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                                               from position 384 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
                                                                                                                         block sync: o_proj reuses what attend reads: the sums of all warps
       attn_out   o_proj attn_add                  rows                    117.44         37.9         26.8         4.8  exchange of x: ffn_norm needs whole tokens of x, which attn_add makes in other blocks
       ffn_up     ffn_norm* gate_up swiglu         rows                    352.32        113.7         21.2        14.3  exchange of h: down_proj needs all of h, which swiglu makes in other blocks
@@ -364,7 +364,7 @@ describe('a stream', () => {
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
-      heads   2 blocks a kv head, a slice of its values each; from position 256 on 4 blocks a kv head, whose splits are merged; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
+      heads   2 blocks a kv head, a slice of its values each; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 2558 tok/s at position 0, 390.9 us a token, since reads go on beside waits and work, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
@@ -375,8 +375,8 @@ describe('a stream', () => {
     const before = tableOf(qwen, stream, 'h100').split('\n');
     const lines = tableOf(qwen, stream, 'h100', 1900).split('\n');
     expect(lines.filter((line) => !before.includes(line)).join('\n')).toMatchInlineSnapshot(`
-      "attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         18.4       106.0  from position 256 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
-      merge      attn_merge                       q_heads                                             26.8        19.6  from position 256 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
+      "attention  qk_norm* rope* kv_append attend  kv_heads x 1 to 16      217.91         70.3         18.4       106.0  from position 384 on: exchange of partial: attn_merge needs whole q heads of partial, which attend makes in other blocks
+      merge      attn_merge                       q_heads                                             26.8        19.6  from position 384 on: exchange of att: o_proj needs all of att, which attn_merge makes in other blocks
       total                                                              1409.88        455.2        148.7       206.6  170 exchanges a token
       predicted 2107 tok/s at position 1900, 474.5 us a token, since reads go on beside waits and work, at 3100 GB/s (measured) and the terms of this target; every position before adds 114.7 kB of KV cache to read"
     `);
@@ -390,7 +390,7 @@ describe('a stream', () => {
       "blocks  96; each streams 1.97 to 3.26 MB a token and polls 211 KiB of exchanges; 0.0 % of the stream is padding
       ring    8 slots of 16 KiB; 5, 5, 4 in passes of up to 4, 8, 16 tokens
       copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
-      heads   2 blocks a kv head, a slice of its values each; from position 256 on 4 blocks a kv head, whose splits are merged; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
+      heads   2 blocks a kv head, a slice of its values each; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
       predicted 3918 tok/s at position 0, 255.2 us a token, since reads go on beside waits and work, at 1383 GB/s (measured); assumed, since nobody has measured them here (gen calibrate does): hop, words, queue, slot, cells, streamAttend, streamQueries, streamChoose, streamToken; every position before adds 23.0 kB of KV cache to read"

@@ -42,8 +42,8 @@ test('a block that appends and has no rows to publish behind it is seen', () => 
   const crowded = { ...made, blocks: 2 * tiles };
   expect(uncoveredStream(crowded).map(({ why }) => why)).toMatchInlineSnapshot(`
     [
-      "block 0 writes cache of layer 0 in attention, pass 0, block 3 reads cache of layer 0 in attention, pass 1, and no exchange is between",
-      "block 0 writes cache of layer 1 in attention, pass 0, block 3 reads cache of layer 1 in attention, pass 1, and no exchange is between",
+      "block 0 writes cache of layer 0 in attention, pass 0, block 1 reads cache of layer 0 in attention, pass 1, and no exchange is between",
+      "block 0 writes cache of layer 1 in attention, pass 0, block 1 reads cache of layer 1 in attention, pass 1, and no exchange is between",
     ]
   `);
 });

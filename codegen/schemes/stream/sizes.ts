@@ -133,10 +133,9 @@ export function streamPlaces(dims: ModelDims): {
   return { at, layerBytes, bytes: at.lm_head + bytesOf(shapeOf(dims, 'lm_head', 1)) };
 }
 
-/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of six on an H200 (docs/devlog.md, sections 10, 97, 99 and 102). */
+/** Splits where the plan leaves them to `fit`: the best of ten tables on an H100 and of seven on an H200 (docs/devlog.md, sections 10, 97, 99 and 102). */
 const usualSteps: readonly SplitStep[] = [
   { splits: 1, from: 0 },
-  { splits: 4, from: 256 },
   { splits: 8, from: 384 },
   { splits: 16, from: 640 },
 ];

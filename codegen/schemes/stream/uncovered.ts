@@ -13,7 +13,8 @@ import { rowTile } from './sizes.ts';
  * A word of epoch t is emptied by whoever publishes epoch t + buffers - ahead, and polled again in epoch t + buffers. So in every copy
  *     all have read epoch t, then it is emptied, then epoch t + buffers is published and polled
  * (where words carry their epoch, without the emptying) must follow from what blocks wait for: one that polls a word knows all that its publisher knew. Launches are walked with the sizes of the
- * schedule, a few of its blocks alone: what the others tell them could only order more. Each switch to more splits is passed.
+ * schedule, a few of its blocks alone: what the others tell them could only order more. Each switch to more splits is passed, behind two passes
+ * without it: what one block has appended of a head another reads in the next.
  */
 export function uncoveredStream(
   schedule: StreamSchedule,
@@ -31,11 +32,11 @@ export function uncoveredStream(
   const walked = [...new Set([0, 1, ...ends, ...passing, blocks - 1])].filter(
     (block) => block >= 0 && block < blocks,
   );
-  const passes = Math.max(2, Math.ceil((2 * rotating.buffers) / layers));
+  const passes = Math.max(3, Math.ceil((2 * rotating.buffers) / layers)); // two on one side of a switch
   const launch = { blocks, tileRows: rowTile, warps: 1, tokens: 1, passes };
   const found = new Map<string, Uncovered>();
   for (const { from } of splitSteps.length > 1 ? splitSteps.slice(1) : splitSteps) {
-    const position = Math.max(2, from - 1);
+    const position = Math.max(2, from - 2);
     for (const greedy of [true, false]) {
       findUnordered(few, { ...launch, position, greedy }, walked, rotating, found);
     }

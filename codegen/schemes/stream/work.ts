@@ -122,7 +122,7 @@ function bodyWork(
   position: number,
 ): Work[] {
   const { dims, ring, slices } = schedule;
-  const shares = splits === 1 ? slices : splits;
+  const read = splits === 1 ? (1 + 1 / slices) / 2 : 1; // of keys and values
   switch (body.kind) {
     case 'product': {
       const product = schedule.products.find((one) => one.stage === name)!;
@@ -147,7 +147,7 @@ function bodyWork(
         { term: 'streamQueries', amount: ((dims.qHeads / dims.kvHeads) * schedule.headPad) / 1024 },
         {
           term: 'streamPositions',
-          amount: (meanCached(dims, position) / shares / 100) * (schedule.headPad / 128),
+          amount: ((read * meanCached(dims, position)) / splits / 100) * (schedule.headPad / 128),
         },
       ];
     case 'merge_splits':
