@@ -304,6 +304,12 @@ function keptIn(format: string, type: number): Type | undefined {
   return same[format]?.includes(type) ? types[type] : undefined;
 }
 
+/** Every tensor of a file in float32, by its name there. */
+export function expandGguf(path: string): Map<string, Float32Array> {
+  const { tensors, dataStart } = readFile(path);
+  return new Map([...tensors].map(([name, tensor]) => [name, valuesOf(path, tensor, dataStart)]));
+}
+
 /** The numbers of blocks of a type, one after the other. */
 export const expandBlocks = (type: number, bytes: Buffer): Float32Array => expand(types[type]!, bytes);
 

@@ -102,3 +102,23 @@ test.each(verified)(
   },
   300_000,
 );
+
+/** Of llama.cpp's own quantiser, and the formats that they run in. */
+const written = Object.entries({
+  ...{ q8_0: 'int8', q4_k_m: 'int4-asym' },
+  ...(thorough
+    ? { q4_0: 'int4', q4_1: 'int4-asym', q5_0: 'int8', q5_1: 'int8', q5_k_m: 'int8', q6_k: 'int8' }
+    : {}),
+});
+test.each(written)(
+  '%s of llama.cpp is what the oracle computes, in %s',
+  async (name, format) => {
+    const { io, written } = memoryIo();
+    const model = fixture(`llama-cpp/${name}.gguf`);
+    const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
+    const kernel = expect.stringContaining(`-${format}-`);
+    expect(JSON.parse(written.out)).toMatchObject({ ok: true, kernel });
+    expect(code).toBe(0);
+  },
+  300_000,
+);
