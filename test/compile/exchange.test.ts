@@ -126,7 +126,7 @@ describe('plan stream', () => {
         })),
       },
       { splitSteps: [{ splits: 1, from: 0 }] },
-      { slices: 1 },
+      { slices: made.slices + 1 },
       { kernels: made.kernels.slice(0, 1) },
       { ring: { ...made.ring, slotBytes: 8192 } },
     ]) {

@@ -1,8 +1,9 @@
 """Choose the text that `gen quality` scores the bundled model on: questions and answers it was trained on, and definitions it never saw.
 
-usage: tiny_text.py UNPACKED_DIR CORPUS.json OUT.json
+usage: tiny_text.py UNPACKED_DIR CORPUS.json OUT.json [CALIBRATION.json]
 UNPACKED_DIR and CORPUS.json: as of tiny_corpus.py. Trained: entries of the corpus. Held out: WordNet words that are rarer than the 9,000
 from which the corpus was made, whose gloss is not that of a word of the corpus either. Both are drawn with a fixed seed, and asked as in training.
+CALIBRATION.json, for `gen quantize --calibrate`: the entries of the corpus that are in neither of them.
 """
 import sys, re, json, random, collections, os
 
@@ -51,3 +52,8 @@ texts = {'trained': drawn(corpus, 200), 'held-out': drawn(unseen, 320)}
 json.dump({'source': 'Jargon File, The Devil\'s Dictionary and WordNet 3.0, by training/tiny_text.py', 'texts': texts},
           open(out, 'w'), ensure_ascii=False, indent=0)
 print({name: len(entries) for name, entries in texts.items()}, len(unseen), 'unseen definitions')
+
+if len(sys.argv) > 4:
+    scored = {entry['answer'] for entries in texts.values() for entry in entries}
+    others = [entry for entry in corpus if entry[2] not in scored and not bad.search(entry[1] + ' ' + entry[2])]
+    json.dump({'source': 'the same corpus', 'texts': {'calibration': drawn(others, len(others))}}, open(sys.argv[4], 'w'), ensure_ascii=False, indent=0)
