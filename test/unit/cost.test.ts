@@ -363,7 +363,7 @@ describe('a stream', () => {
 
       blocks  128; each streams 9.31 to 9.32 MB a token and polls 421 KiB of exchanges; 0.0 % of the stream is padding
       ring    12 slots of 16 KiB; 8, 8, 5 in passes of up to 4, 8, 16 tokens
-      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 128 or 144 in the LM head; the larger while a quarter of the ring is free
+      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have all positions of a head, 128 or 144 in the LM head; the larger while a quarter of the ring is free
       heads   2 blocks a kv head, a slice of its values each; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 
@@ -389,7 +389,7 @@ describe('a stream', () => {
     ).toMatchInlineSnapshot(`
       "blocks  96; each streams 1.97 to 3.26 MB a token and polls 211 KiB of exchanges; 0.0 % of the stream is padding
       ring    8 slots of 16 KiB; 5, 5, 4 in passes of up to 4, 8, 16 tokens
-      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have a head alone, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
+      copies  at most 16 or 32 KiB under way, 32 or 48 in blocks that have all positions of a head, 112 in the LM head; the larger while a quarter of the ring is free; by a warp with cp.async
       heads   2 blocks a kv head, a slice of its values each; from position 384 on 8 blocks a kv head, whose splits are merged; from position 640 on 16 blocks a kv head, whose splits are merged
       words   announced by a sentinel, four buffers
 

@@ -23,7 +23,7 @@ export interface StreamFacts {
   readonly padding: number;
   /** Bytes of exchanges that a block of attention, which merges where heads are split, reads for a token at position 0, each word counted once. */
   readonly polledBytes: number;
-  /** In a pass of one token: in the layers, there in a block that has a head's positions alone (null: none has), in the LM head. */
+  /** In a pass of one token: in the layers, there in a block that has all positions of a head (null: none has), in the LM head. */
   readonly inFlight: { readonly layers: UnderWay; readonly alone: UnderWay | null; readonly head: UnderWay };
 }
 
@@ -131,7 +131,7 @@ function lines(schedule: StreamSchedule): string[] {
   return [
     `blocks  ${blocks}; each streams ${each} MB a token and polls ${kibibytes(polled)} KiB of exchanges; ${(100 * padding).toFixed(1)} % of the stream is padding`,
     `ring    ${one!.slots} slots of ${kibibytes(ring.slotBytes)} KiB${many}`,
-    `copies  at most ${text(layers)} KiB under way${alone ? `, ${text(alone)} in blocks that have a head alone` : ''}, ${text(head)} in the LM head${varies ? '; the larger while a quarter of the ring is free' : ''}${ring.copy === 'bulk' ? '' : '; by a warp with cp.async'}`,
+    `copies  at most ${text(layers)} KiB under way${alone ? `, ${text(alone)} in blocks that have all positions of a head` : ''}, ${text(head)} in the LM head${varies ? '; the larger while a quarter of the ring is free' : ''}${ring.copy === 'bulk' ? '' : '; by a warp with cp.async'}`,
     `heads   ${heads.join('; ')}`,
     ...(delays.length > 0 ? [`polls   not before ${delays.join(', ')} cycles into a stage`] : []),
     `words   ${ring.handoff === 'epoch' ? 'flagged with their epoch, two buffers' : 'announced by a sentinel, four buffers'}`,
