@@ -81,9 +81,13 @@ const verified: readonly [string, MatrixType][] = [
     (type): [string, MatrixType] => [tinyDirectory, type],
   ),
   [fixture('qwen3-micro'), 'Q4_0'],
-  ...(thorough ? [[fixture('llama3-micro'), 'BF16'] satisfies [string, MatrixType]] : []),
+  ...(thorough
+    ? ([
+        [fixture('llama3-micro'), 'BF16'],
+        [fixture('smollm2-micro'), 'F16'],
+      ] satisfies [string, MatrixType][])
+    : []),
   [fixture('llama3-micro'), 'Q4_1'],
-  [fixture('smollm2-micro'), 'F16'],
   [fixture('qwen2-micro'), 'Q5_0'],
   [fixture('phi4-mini-micro'), 'Q8_0'],
 ];
