@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { memoryIo } from '../../cli/io.ts';
 import { run } from '../../cli/run.ts';
-import { packageRoot } from '../../codegen/build/package-root.ts';
 import { load } from '../../load.ts';
+import { fixture } from '../support/changed-models.ts';
 import { ggufOf, type MatrixType, writeGguf } from '../support/gguf.ts';
 import { tinyDirectory } from '../support/model-directory.ts';
 import { thorough } from '../support/thorough.ts';
@@ -30,6 +30,14 @@ async function reply(model: string) {
   } finally {
     await llm.close();
   }
+}
+
+/** @param named what the kernel's name has in it */
+async function expectVerified(model: string, named = ''): Promise<void> {
+  const { io, written } = memoryIo();
+  const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
+  expect(JSON.parse(written.out)).toMatchObject({ ok: true, kernel: expect.stringContaining(named) });
+  expect(code).toBe(0);
 }
 
 test('qwen3-tiny as BF16 and as F32 replies as its folder does, token by token', async () => {
@@ -67,13 +75,9 @@ test('layers, embedding and head of three formats are what the oracle computes',
   const typeOf = (name: string): MatrixType =>
     name.startsWith('token_embd') ? 'Q8_0' : name.startsWith('output') ? 'BF16' : 'Q4_0';
   const model = writeGguf(join(root, 'mixed.gguf'), ggufOf(fixture('llama3-micro'), typeOf));
-  const { io, written } = memoryIo();
-  const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
-  expect(JSON.parse(written.out)).toMatchObject({ ok: true, kernel: expect.stringContaining('-int4-') });
-  expect(code).toBe(0);
+  await expectVerified(model, '-int4-');
 }, 300_000);
 
-const fixture = (name: string) => join(packageRoot(), 'test/fixtures', name);
 /** Each reader of blocks is held against one written again in the unit tests: here are those that stay blocks, one of those that do not, and
  *  the order of rows of each family. */
 const verified: readonly [string, MatrixType][] = [
@@ -93,32 +97,19 @@ const verified: readonly [string, MatrixType][] = [
 ];
 test.each(verified)(
   '%s as %s is what the oracle computes',
-  async (directory, type) => {
-    const { io, written } = memoryIo();
-    const model = fileOf(directory, type);
-    const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
-    expect(JSON.parse(written.out)).toMatchObject({ ok: true });
-    expect(code).toBe(0);
-  },
+  (directory, type) => expectVerified(fileOf(directory, type)),
   300_000,
 );
 
 /** Of llama.cpp's own quantiser, and the formats that they run in. */
-const written = Object.entries({
+const ofLlamaCpp = Object.entries({
   ...{ q8_0: 'int8', q4_k_m: 'int4-asym' },
   ...(thorough
     ? { q4_0: 'int4', q4_1: 'int4-asym', q5_0: 'int8', q5_1: 'int8', q5_k_m: 'int8', q6_k: 'int8' }
     : {}),
 });
-test.each(written)(
+test.each(ofLlamaCpp)(
   '%s of llama.cpp is what the oracle computes, in %s',
-  async (name, format) => {
-    const { io, written } = memoryIo();
-    const model = fixture(`llama-cpp/${name}.gguf`);
-    const code = await run(['verify', '--model', model, '--target', 'cpu', '--json'], io);
-    const kernel = expect.stringContaining(`-${format}-`);
-    expect(JSON.parse(written.out)).toMatchObject({ ok: true, kernel });
-    expect(code).toBe(0);
-  },
+  (name, format) => expectVerified(fixture(`llama-cpp/${name}.gguf`), `-${format}-`),
   300_000,
 );

@@ -48,11 +48,8 @@ export class HeadDeal {
 
   /** Blocks of a head that have all its positions, and a slice of the elements of its values each: while it is not split, for one token. */
   slices(pass: number): number {
-    const { dims, slices } = this.#schedule;
     const isOne = this.#launch.tokens === 1 && !this.#launch.rows;
-    return isOne && this.splits(pass) === 1
-      ? Math.min(slices, Math.floor(this.#launch.blocks / dims.kvHeads))
-      : 1;
+    return isOne && this.splits(pass) === 1 ? this.#ofHead(this.#schedule.slices) : 1;
   }
 
   /** The splits of a token; of a batch those of the blocks of a head that have some of its positions: none of a token that is no row. */
@@ -95,8 +92,12 @@ export class HeadDeal {
 
   /** The most blocks that have a part of a head. */
   get mostSplits(): number {
-    const { dims, splits } = this.#schedule;
-    return Math.max(1, Math.min(splits, Math.floor(this.#launch.blocks / dims.kvHeads)));
+    return this.#ofHead(this.#schedule.splits);
+  }
+
+  /** So many blocks of a head, as far as the launch has them. */
+  #ofHead(wanted: number): number {
+    return Math.max(1, Math.min(wanted, Math.floor(this.#launch.blocks / this.#schedule.dims.kvHeads)));
   }
 
   /** The head, the split of its positions and the slice of its values that this block works on, or null. */

@@ -163,7 +163,7 @@ export function fitSplits(
 export function fitSlices(dims: ModelDims, blocks: number, steps: readonly SplitStep[]): number {
   const isWhole = steps[0]!.splits === 1;
   const isHalved = dims.headDim === 64 || dims.headDim === 128;
-  return isWhole && isHalved && 2 * dims.kvHeads <= blocks ? 2 : 1;
+  return isWhole && isHalved && splitsFor(dims, blocks) > 1 ? 2 : 1;
 }
 
 /** Weights of a layer that the busiest block streams [bytes]. */
