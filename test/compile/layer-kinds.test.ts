@@ -105,7 +105,7 @@ const nvcc = findNvcc();
 describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', () => {
   // What golden-kernels.test.ts compiles has layers of one kind, and writes nothing down: both are tried in one run of the compiler.
   test.each([
-    ['cooperative', ['-DPROFILE=1'], []],
+    ['cooperative', ['-DPROFILE=1'], ...(thorough ? [[]] : [])],
     ['stream', ['-DPROFILE=1'], ...(thorough ? [[]] : [])],
   ])(
     'accepts the CUDA kernel of plan %s that writes down what it does when, and only that reads the clock',

@@ -19,6 +19,7 @@ import { targetNamed } from '../../configs/targets.ts';
 import * as value from '../illegal/option-value.ts';
 import planName from '../illegal/plan-name.ts';
 import * as unknown from '../illegal/unknown-option.ts';
+import { bundled } from '../support/bundled.ts';
 import { failureOf } from '../support/refusal.ts';
 import { oneOf, thorough } from '../support/thorough.ts';
 import { until } from '../support/within.ts';
@@ -365,12 +366,16 @@ test('a plan file that ends the process is refused with its line, and who else e
   exit.mockRestore();
 });
 
-/** The command in a checkout, where a loader of its own reads the sources. */
-const explained = (file: string, ...more: readonly string[]) => {
-  const main = join(packageRoot(), 'cli', 'main.ts');
+const command = bundled('cli/main.ts');
+afterAll(() => rmSync(command.folder, { recursive: true }));
+const explainedBy = (program: readonly string[], file: string, more: readonly string[]) => {
   const flags = ['--model', 'qwen3-tiny', '--target', 'cpu', '--plan', file, ...more];
-  return spawnSync(process.execPath, ['--import', 'tsx', main, 'explain', ...flags], { encoding: 'utf8' });
+  return spawnSync(process.execPath, [...program, 'explain', ...flags], { encoding: 'utf8' });
 };
+const explained = (file: string, ...more: readonly string[]) => explainedBy([command.path], file, more);
+/** The command in a checkout, where a loader of its own reads the sources. */
+const explainedInCheckout = (file: string, ...more: readonly string[]) =>
+  explainedBy(['--import', 'tsx', join(packageRoot(), 'cli', 'main.ts')], file, more);
 
 test('a plan file that waits for what never comes ends the command with a line', () => {
   const file = join(folder, 'waits.ts');
@@ -419,7 +424,7 @@ test('what nobody catches of a plan file, or ends the process, is told of a path
       : []),
   ] as const) {
     writeFileSync(file, `${words}\nexport default await resolvePlan('cooperative');\n${text}\n`);
-    const { status, stderr } = explained(file);
+    const { status, stderr } = (thorough ? explainedInCheckout : explained)(file);
     expect(stderr.split('\n')[0]).toBe(`error: ${said}`);
     expect(status).toBe(2);
   }
@@ -456,7 +461,7 @@ test('a plan file that throws is refused with the line that does', () => {
     file,
     "import { plan } from 'onelaunch/codegen';\n\nexport default plan('x', []).wiht('y', {});\n",
   );
-  const { status, stderr } = explained(file);
+  const { status, stderr } = explainedInCheckout(file);
   expect(stderr).toContain('wiht is not a function (throws.ts:3:30)\nhint: a plan file is run as it stands');
   expect(status).toBe(2);
 });
