@@ -35,14 +35,23 @@ template <int T, bool Whole = false>
 struct Exchanges {
   Exchange<T * word_stride(kQkvRows)> qkv;  // queries and keys as rotary pairs, values
   SplitExchange<SplitWords<T>::kSize, Whole> partial;  // attention of one split of the positions: weighted values, maximum, sum
-  Exchange<T * word_stride(kQDim)> att;  // attention output
-  Exchange<T * word_stride(kHidden)> x_after_attention;  // residual stream after attention
-  Exchange<T * word_stride(kFfn)> h;  // gated activations
-  Exchange<T * word_stride(kHidden)> x;  // residual stream after the feed-forward part
+  VectorExchange<T, word_stride(kQDim)> att;  // attention output
+  VectorExchange<T, word_stride(kHidden)> x_after_attention;  // residual stream after attention
+  VectorExchange<T, word_stride(kFfn)> h;  // gated activations
+  VectorExchange<T, word_stride(kHidden)> x;  // residual stream after the feed-forward part
   Exchange<share_at(kBlocks)> argmax_candidates;  // the best score of each block; its share of a draw, see stream/draw.cuh
   Exchange<1> sampled_token;  // the sampled token
 
-  static constexpr int kUnits = kBuffers * (0 + Exchange<T * word_stride(kQkvRows)>::kUnits + Exchange<SplitWords<T>::kSize>::kUnits + Exchange<T * word_stride(kQDim)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<T * word_stride(kFfn)>::kUnits + Exchange<T * word_stride(kHidden)>::kUnits + Exchange<share_at(kBlocks)>::kUnits + Exchange<1>::kUnits);
+  static constexpr int kUnits = kBuffers * (0
+      + decltype(qkv)::kUnits
+      + decltype(partial)::kUnits
+      + decltype(att)::kUnits
+      + decltype(x_after_attention)::kUnits
+      + decltype(h)::kUnits
+      + decltype(x)::kUnits
+      + decltype(argmax_candidates)::kUnits
+      + decltype(sampled_token)::kUnits
+  );
 
   DEVICE explicit Exchanges(unsigned* at) {
     qkv.words = at, at += kBuffers * qkv.kUnits;

@@ -73,7 +73,7 @@ describe.skipIf(why !== null)(why ? `many queries (skipped: ${why})` : 'many que
   test('the scores of one set alone are noticed', async () => {
     // What the scratch has in their place is whatever lay there: other numbers, or none.
     const noticed = verify((kernel) => {
-      const name = 'stream/attention.cuh';
+      const name = 'stream/own.cuh';
       const source = kernel.sources[name]!;
       const changed = source.replace(
         'first < S::kQueries; first += S::kEach',

@@ -5,19 +5,18 @@ import type { ExchangeSync, Sync } from '../../schedule/syncs.ts';
 
 export interface ExchangeView {
   readonly name: string;
-  /** Words, as C++. */
-  readonly size: string;
+  /** As C++, with how many words it has and where they lie. */
   readonly type: string;
   readonly doc: string;
 }
 
-/** Words that are no vector of activations. */
+/** Words that are no vector of activations which every block reads. */
 const special: Readonly<Record<string, string>> = {
-  qkv: 'T * word_stride(kQkvRows)',
-  head_squares: 'T * kTokenSquares',
-  partial: 'SplitWords<T>::kSize',
-  argmax_candidates: 'share_at(kBlocks)',
-  sampled_token: '1',
+  qkv: 'Exchange<T * word_stride(kQkvRows)>',
+  head_squares: 'Exchange<T * kTokenSquares>',
+  partial: 'SplitExchange<SplitWords<T>::kSize, Whole>',
+  argmax_candidates: 'Exchange<share_at(kBlocks)>',
+  sampled_token: 'Exchange<1>',
 };
 const docs: Readonly<Record<string, string>> = {
   qkv: 'queries and keys as rotary pairs, values',
@@ -34,9 +33,8 @@ export function exchangeViews(syncs: readonly Sync[]): ExchangeView[] {
   const found = new Map<string, ExchangeView>();
   for (const { words, tensors } of syncs.filter(isExchange)) {
     const tensor: TensorName = tensors[0]!;
-    const size = special[words] ?? `T * word_stride(${sizes[sizeOf(tensor)!].constant})`;
-    const type = words === 'partial' ? `SplitExchange<${size}, Whole>` : `Exchange<${size}>`;
-    found.set(words, { name: words, size, type, doc: docs[words] ?? docOf(tensor) });
+    const type = special[words] ?? `VectorExchange<T, word_stride(${sizes[sizeOf(tensor)!].constant})>`;
+    found.set(words, { name: words, type, doc: docs[words] ?? docOf(tensor) });
   }
   return [...found.values()];
 }

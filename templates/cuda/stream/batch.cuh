@@ -71,7 +71,7 @@ DEVICE void attend_rows(Cta<T>& cta, const LayerWeights& w, const HeadNorms& nor
     // Nothing is merged, so nobody else publishes what products read of tokens without a row.
     constexpr int kWords = kGroup * kPairs;
     for (int i = cta.pass.tokens * kWords + int(threadIdx.x); i < T * kWords; i += kThreads)
-      att.publish(cta.epoch, word_at<T>(head * kWords + i % kWords, i / kWords), pair_word(0, 0));
+      att.publish(cta.epoch, spread_at<T>(head * kWords + i % kWords, i / kWords), pair_word(0, 0));
   }
 }
 

@@ -217,13 +217,18 @@ struct Cta {
     mark(stage, kPhaseWeights);
   }
 
-  /** The same for the next `count`, by a warp that keeps places: it asks once for all that are full by then, and not again for those. */
+  /** Of the next `most` slots those that are full, one behind the other. */
+  DEVICE int landed(int most) const {
+    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
+    const unsigned full = __ballot_sync(~0u, lane() < most && mbarrier_test_wait(s.full + mine.slot, mine.parity));
+    return __popc(full & ~(full + 1));  // from the first lane on
+  }
+
+  /** Waits for the next `count` slots, by a warp that keeps places: it asks once for all that are full by then, and not again for those. */
   DEVICE void wait_and_look(int count, Stage stage) {
     if (there >= count) return;
     wait_slots(lane() < count, stage);
-    const Cursor mine = cursor.template ahead<Shared::kSlots>(lane());
-    const unsigned full = __ballot_sync(~0u, lane() < Shared::kSlots && mbarrier_test_wait(s.full + mine.slot, mine.parity));
-    there = __popc(full & ~(full + 1));  // one behind the other from the first lane on
+    there = landed(Shared::kSlots);
     __syncwarp();
   }
 
@@ -255,10 +260,7 @@ struct Cta {
 
   /** Gives back unread those of the next `count` slots that are there already. Returns how many. */
   DEVICE int skip_landed(int count) {
-    const Cursor mine = cursor.template ahead<Shared::kSlots>(min(lane(), Shared::kSlots - 1));
-    const bool landed = lane() < min(count, Shared::kSlots - 1) && mbarrier_test_wait(s.full + mine.slot, mine.parity);
-    const unsigned full = __ballot_sync(~0u, landed);
-    const int some = __popc(full & ~(full + 1));  // one behind the other from the first lane on
+    const int some = landed(min(count, Shared::kSlots - 1));
     free_slots(lane() < some, unsigned(some), 0);
     return some;
   }

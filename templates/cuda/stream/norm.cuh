@@ -17,7 +17,7 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
       warp_wait_until(cta.s.flags, place_of(stage, cta.layer, kWaitsForWords), [&] {
         bool all = true;
 #pragma unroll
-        for (int i = 0; i < kLoads; ++i) x[i] = word(i) < kWords ? load_words<1>(input.words, word_at<T>(word(i), token)).v[0] : 0;
+        for (int i = 0; i < kLoads; ++i) x[i] = word(i) < kWords ? load_words<1>(input.words, spread_at<T>(word(i), token)).v[0] : 0;
 #pragma unroll
         for (int i = 0; i < kLoads; ++i) all &= x[i] != kSentinel;
         return all;
@@ -44,7 +44,7 @@ DEVICE void norm_tokens(Cta<T>& cta, const Input& input, const To& to, int epoch
     for (int i = 0; i < kLoads; ++i) {
       if (word(i) >= kWords) break;
       const float2 pair = pair_of(x[i]), weight = pair_of(scale[i]);
-      to.publish(epoch, word_at<T>(word(i), token), pair_word(pair.x * factor * weight.x, pair.y * factor * weight.y));
+      to.publish(epoch, spread_at<T>(word(i), token), pair_word(pair.x * factor * weight.x, pair.y * factor * weight.y));
     }
     cta.mark(stage, kPhasePublish);
   }

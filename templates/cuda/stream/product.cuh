@@ -170,7 +170,7 @@ struct Table {
   const int* ids = nullptr;      // [T]
 };
 
-/** Words [T][word_stride(K)] that others publish; none: rows of the table. Every product gathers the columns of its own. */
+/** Words of T tokens, of a VectorExchange, that others publish; none: rows of the table. Every product gathers the columns of its own. */
 struct Gather {
   static constexpr bool kNormed = false;
   Published words;
@@ -252,12 +252,14 @@ struct InputReader {
 
   /** Loads the batch from load n0 on, without waiting for it. */
   DEVICE void load(Batch& v, int n0) const {
-    const Published from = input.words.from((first + word(0)) * T + token() * V);
+    const Published from = input.words.from(spread_at<T>(first + word(0), token()));
+    constexpr int kStep = spread_at<T>(32 / T * V, 0);  // from one load to the next
+    static_assert(32 / T * V % (kLine / 2) == 0 || T > 1);
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
       const int n = n0 + k;
       v[k] = Words<V>{};
-      if (n < kLoads && wanted(n, 0)) v[k] = load_words<V>(from, n * 32 * V);
+      if (n < kLoads && wanted(n, 0)) v[k] = load_words<V>(from, n * kStep);
     }
   }
 
@@ -467,17 +469,17 @@ DEVICE void kept_rows(Cta<T>& cta, const float* kept, Use&& use) {
 }
 
 /** Publishes a row with the one after it, by the lane of the first. */
-template <int T, int Rows, class Exchange>
-DEVICE void publish_row(const Exchange& to, int epoch, const Output& o, float value) {
+template <int T, int Rows, class To>
+DEVICE void publish_row(const To& to, int epoch, const Output& o, float value) {
   const float next = o.next(value);
-  if (o.even() && o.row < Rows) to.publish(epoch, word_at<T>(o.row / 2, o.token), pair_word(value, next));
+  if (o.even() && o.row < Rows) to.publish(epoch, To::template at<T>(o.row / 2, o.token), pair_word(value, next));
 }
 
 /** The same where the rows of two outputs take turns: `value`, of both, is with the first of each two rows. */
-template <int T, int Rows, class Exchange>
-DEVICE void publish_gated_row(const Exchange& to, int epoch, const Output& o, float value) {
+template <int T, int Rows, class To>
+DEVICE void publish_gated_row(const To& to, int epoch, const Output& o, float value) {
   const float next = o.second_next(value);
-  if (o.in_bounds && o.row % 4 == 0 && o.row < 2 * Rows) to.publish(epoch, word_at<T>(o.row / 4, o.token), pair_word(value, next));
+  if (o.in_bounds && o.row % 4 == 0 && o.row < 2 * Rows) to.publish(epoch, To::template at<T>(o.row / 4, o.token), pair_word(value, next));
 }
 
 /** This block's part of the residual stream, which it keeps in float: plus a branch. */

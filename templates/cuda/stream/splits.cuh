@@ -112,7 +112,7 @@ DEVICE void merge_splits(Cta<T>& cta, const Partial& partial, const Att& att, St
     if (first == 0 && i0 + lane() % kSide < end && !published) {
       const int token = query / kGroup, row = (head * kGroup + query % kGroup) * kPairs + item % kPairs;
       if (!merged) row_sum = 1;  // no row, which others wait for all the same
-      att.publish(cta.epoch, word_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
+      att.publish(cta.epoch, spread_at<T>(row, token), pair_word(__fdividef(x, row_sum), __fdividef(y, row_sum)));
     }
   }
   cta.mark(stage, kPhasePublish);
@@ -187,7 +187,7 @@ struct InputReader<P, T, SplitGather<Partial, Att>> {
           for (int u = 0; u < kUnitLoads; ++u) all &= arrived(sums[k][u]);
         }
         if constexpr (Att::kExists)
-          if (whole) single = load_words<V>(input.att.of(cta.epoch), word_at<T>(at, token)), all &= arrived(single);
+          if (whole) single = load_words<V>(input.att.of(cta.epoch), spread_at<T>(at, token)), all &= arrived(single);
         return all;
       });
 #pragma unroll

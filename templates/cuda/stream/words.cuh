@@ -16,8 +16,19 @@ constexpr int kWordSize = kFlaggedWords ? 2 : 1;  // in memory [4 bytes]
 
 /** Where word `word` of a token lies among those of T tokens: four words of every token, then the next four. */
 template <int T>
-DEVICE int word_at(int word, int token) {
+BOTH constexpr int word_at(int word, int token) {
   return T == 1 ? word : (word / 4 * T + token) * 4 + word % 4;
+}
+
+constexpr int kLine = 32;  // words of 128 bytes, which lie together in one slice of the L2
+
+/**
+ * Where it lies in words that every block reads. Those of one token fill half of each line: looks at a line are answered one after the other, and
+ * so twice as many slices answer. More tokens have lines enough.
+ */
+template <int T>
+BOTH constexpr int spread_at(int word, int token) {
+  return T == 1 ? word / (kLine / 2) * kLine + word % (kLine / 2) : word_at<T>(word, token);
 }
 
 template <int N>
@@ -112,12 +123,17 @@ struct NoExchange {
   DEVICE void publish(int, int, unsigned, unsigned) const {}
 };
 
-/** One exchange: [kBuffers][kUnits], each buffer at a multiple of 16 bytes. */
+/** One exchange: [kBuffers][kUnits], each buffer in lines of its own. */
 template <int Size>
 struct Exchange {
   static constexpr bool kExists = true;
-  static constexpr int kUnits = divide_up(Size, 4) * 4 * kWordSize;
+  static constexpr int kUnits = divide_up(Size, kLine) * kLine * kWordSize;
   unsigned* words;
+
+  template <int T>
+  DEVICE static int at(int word, int token) {
+    return word_at<T>(word, token);
+  }
 
   DEVICE unsigned* buffer(int epoch) const { return words + (epoch & (kBuffers - 1)) * kUnits; }
 
@@ -141,6 +157,15 @@ struct Exchange {
       store_words(buffer(epoch) + at, a, b);
       store_words(buffer(epoch + 2) + at, kSentinel, kSentinel);
     }
+  }
+};
+
+/** Vectors of T tokens that every block reads, of so many words each. */
+template <int T, int Size>
+struct VectorExchange : Exchange<T == 1 ? spread_at<1>(Size - 1, 0) + 1 : T * Size> {
+  template <int Tokens>
+  DEVICE static int at(int word, int token) {
+    return spread_at<Tokens>(word, token);
   }
 };
 
