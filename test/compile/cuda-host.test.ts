@@ -7,9 +7,10 @@ import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { findNvcc } from '../../codegen/build/tools.ts';
-import { generate } from '../../codegen/index.ts';
+import { generate, type Kernel } from '../../codegen/index.ts';
 import { resolvePlan } from '../../configs/resolve.ts';
 import { microKernels } from '../golden/kernels.ts';
+import { thorough } from '../support/thorough.ts';
 
 const run = promisify(execFile);
 const nvcc = findNvcc();
@@ -31,11 +32,20 @@ describe.skipIf(!nvcc)('the CUDA host', () => {
       plan: await resolvePlan('stream'),
     });
   };
-  test.each([
+  type Case = readonly [
+    name: string,
+    scheme: string,
+    () => Promise<Kernel>,
+    blocks: number | null,
+    count: number,
+  ];
+  const small: Case = ['stream', 'stream', () => micro('stream'), null, 14];
+  const cases: readonly Case[] = [
     ['barriers', 'barriers', () => micro('cooperative'), 4, 9], // as many as barriers.cpp lets fit
-    ['stream', 'stream', () => micro('stream'), null, 14],
     ['stream with a large head', 'stream', largeHead, null, 14],
-  ])(
+    ...(thorough ? [small] : []),
+  ];
+  test.each(cases)(
     'of %s loads, replies, fails and is over as the contract says',
     async (name, scheme, generated, blocks, count) => {
       const kernel = await generated();

@@ -45,10 +45,10 @@ describe('the bundled model drafts for itself in int4', () => {
           ['sampled', { temperature: 0.8, seed: 7 }],
           ['with a frequency penalty', { frequencyPenalty: 0.4 }],
           ['sampled of few', { temperature: 1, topK: 20, topP: 0.9, seed: 3 }],
+          ['with penalties', { repetitionPenalty: 1.2, presencePenalty: 0.3 }],
         ] as const)
       : []),
     ['greedy', {}],
-    ['with penalties', { repetitionPenalty: 1.2, presencePenalty: 0.3 }],
     ['with a bias', { logitBias: { 11: -100, 13: 1.5 }, temperature: 0.5, seed: 1 }],
     ['ended by a text', { stop: ['the', 'that'] }],
   ] as const)('%s: the tokens are those without it, two turns long', async (_, options) => {

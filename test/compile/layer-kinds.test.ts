@@ -12,6 +12,7 @@ import { openEngine } from '../../load.ts';
 import { greedy } from '../../runtime/engine/options.ts';
 import { changedKernel } from '../support/changed-kernel.ts';
 import { replyWithLogprobs } from '../support/choices.ts';
+import { quickNvcc } from '../support/quick-nvcc.ts';
 import { read } from '../support/read-reply.ts';
 import { thorough } from '../support/thorough.ts';
 import {
@@ -118,7 +119,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
       }
       for (const defined of flavours) {
         // To PTX: what becomes of it is seen where kernels are compiled to the end.
-        const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
+        const target = ['-gencode=arch=compute_90a,code=compute_90a', ...quickNvcc(nvcc!)];
         const flags = ['-std=c++17', '-I.', '-Ihost', ...target, ...defined];
         const { status, stderr } = spawnSync(nvcc!.path, [...flags, '-ptx', 'kernel.cu', '-o', 'k.ptx'], {
           cwd: folder,

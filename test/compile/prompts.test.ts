@@ -60,7 +60,7 @@ describe.skipIf(!nvcc)(nvcc ? 'nvcc' : 'nvcc (skipped: it is not installed)', ()
     const work = join(folder, 'profile');
     write(work, kernel);
     const readsClock = (flags: readonly string[]) => {
-      const target = ['-gencode=arch=compute_90a,code=compute_90a', '-Xcicc', '-O0'];
+      const target = ['-gencode=arch=compute_90a,code=compute_90a', ...quickNvcc(nvcc!)];
       const args = [
         '-std=c++17',
         '-I.',

@@ -10,6 +10,7 @@ import { libraryScratch } from '../../codegen/schemes/barriers/library-scratch.t
 import { tuningOf } from '../../codegen/schemes/barriers/tuning.ts';
 import seed from '../../configs/plans/seed.ts';
 import { resolveModel, resolveTarget } from '../../configs/resolve.ts';
+import { quickNvcc } from '../support/quick-nvcc.ts';
 
 const nvcc = findNvcc();
 const folder = mkdtempSync(join(tmpdir(), 'tuning-'));
@@ -28,7 +29,7 @@ test.skipIf(!nvcc)(
       writeFileSync(join(folder, name), text);
     }
     const args = ['-std=c++17', '-I.', '-Ihost', '-gencode=arch=compute_90a,code=sm_90a'];
-    const quick = ['-Xcicc', '-O1', '-Xptxas', '-O1,-v', '-cubin', 'kernel.cu', '-o', 'kernel.cubin'];
+    const quick = [...quickNvcc(nvcc!), '-Xptxas', '-v', '-cubin', 'kernel.cu', '-o', 'kernel.cubin'];
     const { status, stderr } = spawnSync(nvcc!.path, [...args, ...quick], { cwd: folder, encoding: 'utf8' });
     expect(status, stderr).toBe(0);
     const shared = Number(/(\d+) bytes smem/.exec(stderr)?.[1]);

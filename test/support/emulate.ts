@@ -78,18 +78,25 @@ export function deviceObject(
   });
 }
 
-/** The host's code, which sees of the device's only its types. */
-function hostObject(sources: Sources, defined: readonly string[]): Promise<string> {
-  const files = Object.fromEntries(
-    Object.entries(sources).filter(([name]) => !isDeviceCode(name) || name === 'lib/types.cuh'),
-  );
+/** The host's code, which sees of the device's only its types. What does not know the model is the same for most kernels. */
+async function hostObject(sources: Sources, defined: readonly string[]): Promise<string> {
+  const files = partOf(sources, (name) => !isDeviceCode(name) || name === 'lib/types.cuh');
+  const library = partOf(sources, (name) => name.startsWith('host/') || name === 'abi.h');
+  const compile = (folder: string, name: string) =>
+    cxx(folder, ['-O1', ...defined, '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
+  const shared = await cached('library.o', [library, defined], async (folder) => {
+    write(folder, library);
+    await compile(folder, 'library');
+  });
   return cached('host.o', [files, defined], async (folder) => {
     write(folder, files);
-    for (const name of ['backend', 'library', 'model'])
-      await cxx(folder, ['-O1', ...defined, '-c', `host/${name}.cpp`, '-o', `${name}.o`]);
-    await cxx(folder, ['-r', 'backend.o', 'library.o', 'model.o', '-o', 'host.o']);
+    await Promise.all([compile(folder, 'backend'), compile(folder, 'model')]);
+    await cxx(folder, ['-r', 'backend.o', shared, 'model.o', '-o', 'host.o']);
   });
 }
+
+const partOf = (sources: Sources, isPart: (name: string) => boolean): Sources =>
+  Object.fromEntries(Object.entries(sources).filter(([name]) => isPart(name)));
 
 const isDeviceCode = (name: string): boolean => /\.cuh?$/.test(name);
 
