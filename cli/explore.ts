@@ -102,8 +102,11 @@ export function addExplore(program: Program, start: Start): void {
     );
 }
 
-/** Flags that say how variants are built and timed, and what is made of that. */
-const ofWork = ['--build-only', '--measure-only', '--jobs', '--budget', '--journal', '--out', '--markdown'];
+/** Flags that say how variants are built, verified and timed, and what is made of that. */
+const ofWork = [
+  ...['--build-only', '--measure-only', '--jobs', '--budget', '--journal', '--out', '--markdown'],
+  ...['--device', '--rounds', '--together', '--random-weights', '--golden'],
+];
 
 async function exploreModel(ui: Ui, model: string, flags: ExploreFlags): Promise<number> {
   const { readVary } = await import('../lab/vary.ts');

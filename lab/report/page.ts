@@ -54,8 +54,8 @@ function factsOf(
     null,
   );
   const nearest = decodes.reduce((most, { share }) => Math.max(most, share ?? 0), 0);
-  const variants = experiments.flatMap(({ rows }) => rows);
-  const timed = variants.filter(({ state }) => state === 'timed').length;
+  const tried = experiments.flatMap(({ rows }) => rows);
+  const timed = tried.filter(({ state }) => state === 'timed').length;
   return [
     ...(fastest
       ? [
@@ -68,9 +68,7 @@ function factsOf(
     ...(nearest > 0
       ? [[`${(100 * nearest).toFixed(1)} %`, 'of the bandwidth of the target, at best'] as const]
       : []),
-    ...(variants.length > 0
-      ? [[grouped(timed), `variants timed, of ${grouped(variants.length)}`] as const]
-      : []),
+    ...(tried.length > 0 ? [[grouped(timed), `kernels timed, of ${grouped(tried.length)}`] as const] : []),
     ...(predicted.length > 0
       ? [
           [

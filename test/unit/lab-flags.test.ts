@@ -161,14 +161,16 @@ const cases: readonly Refused[] = [
     'error: --build-only has no use for --out',
     'leave one',
   ],
-  ...['--out b.ts', '--build-only', '--budget 1m', '--journal j.jsonl'].map((flag): Refused => {
-    const [name] = flag.split(' ');
-    return [
-      [...explore, '--explain', ...flag.split(' ')],
-      `error: --explain has no use for ${name}`,
-      'leave',
-    ];
-  }),
+  ...['--out b.ts', '--build-only', '--budget 1m', '--journal j.jsonl', '--device 3', '--rounds 9'].map(
+    (flag): Refused => {
+      const [name] = flag.split(' ');
+      return [
+        [...explore, '--explain', ...flag.split(' ')],
+        `error: --explain has no use for ${name}`,
+        'leave',
+      ];
+    },
+  ),
   [[...explore, '--measure-only', '--jobs', '2'], 'error: --measure-only has no use for --jobs', 'leave one'],
   [
     ['explore', 'list', at('none.jsonl'), '--vary', 'a=1'],
