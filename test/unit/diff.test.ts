@@ -9,6 +9,7 @@ import { resolveModel, resolvePlan, resolveTarget } from '../../configs/resolve.
 import type { PlanDiff } from '../../lab/diff-plans.ts';
 import { changedLines, hunksOf, hunkText } from '../../lab/text-diff.ts';
 import { ownOps, planFolder, writePlan } from '../support/plan-files.ts';
+import { oneOf } from '../support/thorough.ts';
 
 const { dims: qwen3Tiny } = resolveModel('qwen3-tiny');
 const folder = planFolder();
@@ -37,7 +38,7 @@ describe('lines', () => {
 });
 
 describe('gen diff', () => {
-  test.each([false, true])(
+  test.each(oneOf(2, [true, false]))(
     'of plans with ops of their own has the ops in its text, streamed: %s',
     async (streamed) => {
       const half = writePlan(folder, `half-${streamed}`, { ...ownOps['half-residual'], streamed });
